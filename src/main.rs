@@ -1,0 +1,3 @@
+//! The `sparse` program: hands its arguments to the command line module.
+
+fn main() {}
