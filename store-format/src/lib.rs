@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod dtype;
 pub mod error;
+pub mod layout;
 pub mod limits;
 
 pub use error::FormatError;

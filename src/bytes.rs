@@ -1,0 +1,47 @@
+//! Bytes that can be read at any position: files, slices, stored files.
+//!
+//! May use: `error`. Must never write.
+
+use crate::error::{Error, Result};
+
+/// A source of bytes of known length, readable at any position from several threads at once.
+pub trait ReadAt: Sync {
+    /// The length in bytes.
+    fn len(&self) -> u64;
+
+    /// Fills `buffer` from `start`; fails if the source ends before the buffer is full.
+    ///
+    /// # Errors
+    /// A failure of the source, or an end before `buffer` is full.
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Whether there is no byte at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads `bytes` bytes from `start` into a fresh vector. The caller bounds `bytes`.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read_at`].
+    fn read_vec(&self, start: u64, bytes: usize) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; bytes];
+        self.read_at(start, &mut buffer)?;
+        Ok(buffer)
+    }
+}
+
+impl ReadAt for [u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> Result<()> {
+        let part = usize::try_from(start)
+            .ok()
+            .and_then(|from| self.get(from..from.checked_add(buffer.len())?))
+            .ok_or_else(|| Error::corrupt("the bytes end before the part that was asked for"))?;
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+}
