@@ -149,6 +149,24 @@ dtypes! {
     Mxfp4 = 55, "MXFP4", 32 per 17 bytes;
 }
 
+impl<C> minicbor::Encode<C> for DType {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u8(self.number())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for DType {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let number = d.u8()?;
+        Self::from_number(number)
+            .map_err(|_| minicbor::decode::Error::message("unknown element type"))
+    }
+}
+
 impl DType {
     /// Bytes that `elements` elements take, or `None` where they do not fill whole blocks or the
     /// number overflows.

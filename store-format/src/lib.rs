@@ -7,9 +7,20 @@
 
 extern crate alloc;
 
+mod closed;
+pub mod commit;
+pub mod cursor;
 pub mod dtype;
 pub mod error;
+pub mod ids;
 pub mod layout;
 pub mod limits;
+pub mod manifest;
+pub mod object;
+pub mod pack;
+pub mod record;
+pub mod reference;
+pub mod store_file;
+pub mod tree;
 
 pub use error::FormatError;

@@ -10,3 +10,51 @@ pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 /// Steps from a record to the deepest source of its prediction. Stored and checked, so that
 /// cycles cannot exist.
 pub const DEPTH_MAX: u8 = 8;
+
+/// Bytes of one record's header: bounds what is read before its check is known.
+pub const RECORD_HEADER_BYTES_MAX: u32 = 1 << 20;
+
+/// Coded bytes of one record: what plain bytes can grow to when nothing helps.
+pub const STORED_BYTES_MAX: u64 = CHUNK_BYTES_MAX + (1 << 16);
+
+/// Side chunks that one record may name.
+pub const SIDE_MAX: u32 = 16;
+
+/// Sources that one record may name: models in a merge, tensors in a fusion.
+pub const SOURCES_MAX: u32 = 256;
+
+/// Bytes of a pack file; writers aim far below.
+pub const PACK_BYTES_MAX: u64 = 1 << 30;
+
+/// Records of one pack.
+pub const PACK_RECORDS_MAX: u32 = 1 << 22;
+
+/// Bytes of an encoded object (manifest, tree, commit, attachment).
+pub const OBJECT_BYTES_MAX: u64 = CHUNK_BYTES_MAX;
+
+/// Bytes of one name in a tree, as file systems have it.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a symlink's target, as file systems have it.
+pub const SYMLINK_BYTES_MAX: usize = 4096;
+
+/// Directories within each other: bounds every walk.
+pub const TREE_DEPTH_MAX: usize = 64;
+
+/// Parents of a commit.
+pub const PARENTS_MAX: usize = 64;
+
+/// Bytes of a commit's message.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one attribute or attachment as JSON.
+pub const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a reference's name.
+pub const REFERENCE_NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a reference table file.
+pub const TABLE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of an operation record.
+pub const OPERATION_BYTES_MAX: u64 = 64 << 20;

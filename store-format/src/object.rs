@@ -1,0 +1,130 @@
+//! Objects: deterministic CBOR (RFC 8949 section 4.2), named by their own hash.
+//!
+//! Every object type is encoded and decoded by [`Object`], which holds the one rule that makes
+//! ids meaningful: bytes that decode must encode to the same bytes again, or they are refused.
+
+use alloc::vec::Vec;
+
+use minicbor::{Decode, Decoder, Encode};
+
+use crate::FormatError;
+use crate::cursor::u64_of;
+use crate::ids::{AttachmentId, CommitId, ManifestId, OperationId, TableId, TreeId};
+use crate::limits;
+
+/// Something stored as one deterministic CBOR item and named by its bytes.
+pub trait Object: Sized + Encode<()> + for<'b> Decode<'b, ()> {
+    /// The type of its id.
+    type Id: Copy + Eq + core::fmt::Debug;
+
+    /// What it is called in errors.
+    const WHAT: &'static str;
+
+    /// Names encoded bytes.
+    fn id_of(bytes: &[u8]) -> Self::Id;
+
+    /// The rules that the encoding alone does not hold.
+    ///
+    /// # Errors
+    /// [`FormatError`] naming the first rule or limit that is broken.
+    fn check(&self) -> Result<(), FormatError>;
+
+    /// The bytes and the id of this object.
+    ///
+    /// # Errors
+    /// [`FormatError`] where the object breaks a rule or a limit.
+    fn to_bytes(&self) -> Result<(Self::Id, Vec<u8>), FormatError> {
+        self.check()?;
+        let mut bytes = Vec::new();
+        // Writing to a vector cannot fail; an encoder's own message would still be refused here.
+        minicbor::encode(self, &mut bytes).map_err(|_| FormatError::Invalid {
+            rule: "an object has an encoding",
+        })?;
+        if u64_of(bytes.len()) > limits::OBJECT_BYTES_MAX {
+            let value = u64_of(bytes.len());
+            return Err(FormatError::TooLarge {
+                field: Self::WHAT,
+                value,
+                max: limits::OBJECT_BYTES_MAX,
+            });
+        }
+        Ok((Self::id_of(&bytes), bytes))
+    }
+
+    /// Reads an object from exactly its bytes, without knowing its id.
+    ///
+    /// # Errors
+    /// [`FormatError`] where the bytes are damaged, not canonical, or break a rule.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+        if u64_of(bytes.len()) > limits::OBJECT_BYTES_MAX {
+            let value = u64_of(bytes.len());
+            return Err(FormatError::TooLarge {
+                field: Self::WHAT,
+                value,
+                max: limits::OBJECT_BYTES_MAX,
+            });
+        }
+        let mut decoder = Decoder::new(bytes);
+        let object: Self = decoder.decode().map_err(|error| {
+            if error.is_end_of_input() {
+                FormatError::Truncated { what: Self::WHAT }
+            } else {
+                FormatError::Invalid {
+                    rule: "an object is an item as its CDDL says",
+                }
+            }
+        })?;
+        if decoder.position() != bytes.len() {
+            return Err(FormatError::Trailing { what: Self::WHAT });
+        }
+        object.check()?;
+        let (_, again) = object.to_bytes()?;
+        if again != bytes {
+            return Err(FormatError::NotCanonical { what: Self::WHAT });
+        }
+        Ok(object)
+    }
+
+    /// Reads an object and checks its id.
+    ///
+    /// # Errors
+    /// As [`Object::from_bytes`], and [`FormatError::Checksum`] where the id differs.
+    fn from_bytes_as(id: &Self::Id, bytes: &[u8]) -> Result<Self, FormatError> {
+        if Self::id_of(bytes) != *id {
+            return Err(FormatError::Checksum { what: Self::WHAT });
+        }
+        Self::from_bytes(bytes)
+    }
+}
+
+macro_rules! objects {
+    ($($type:path, $id:ident, $what:literal;)*) => { $(
+        impl Object for $type {
+            type Id = $id;
+            const WHAT: &'static str = $what;
+            fn id_of(bytes: &[u8]) -> $id { $id::of(bytes) }
+            fn check(&self) -> Result<(), FormatError> { self.check_rules() }
+        }
+    )* };
+}
+
+objects! {
+    crate::manifest::Manifest, ManifestId, "a manifest";
+    crate::tree::Tree, TreeId, "a tree";
+    crate::commit::Commit, CommitId, "a commit";
+    crate::commit::Attachment, AttachmentId, "an attachment";
+    crate::reference::ReferenceTable, TableId, "a reference table";
+    crate::reference::Operation, OperationId, "an operation record";
+}
+
+/// Refuses a text or a list beyond a limit.
+pub(crate) fn within(field: &'static str, value: usize, max: usize) -> Result<(), FormatError> {
+    if value > max {
+        return Err(FormatError::TooLarge {
+            field,
+            value: u64_of(value),
+            max: u64_of(max),
+        });
+    }
+    Ok(())
+}
