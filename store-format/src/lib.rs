@@ -22,5 +22,6 @@ pub mod record;
 pub mod reference;
 pub mod store_file;
 pub mod tree;
+pub mod verified;
 
 pub use error::FormatError;
