@@ -4,3 +4,5 @@
 
 pub mod bytes;
 pub mod error;
+pub mod par;
+pub mod progress;
