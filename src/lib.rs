@@ -3,6 +3,7 @@
 //! Modules stand on tiers and use only tiers below their own (`tests/architecture.rs`).
 
 pub mod bytes;
+pub mod cache;
 pub mod error;
 pub mod par;
 pub mod progress;
