@@ -4,4 +4,7 @@
 
 pub mod bytes;
 pub mod codec;
+pub mod cache;
 pub mod error;
+pub mod par;
+pub mod progress;
