@@ -3,8 +3,9 @@
 //! Modules stand on tiers and use only tiers below their own (`tests/architecture.rs`).
 
 pub mod bytes;
-pub mod codec;
 pub mod cache;
+pub mod codec;
 pub mod error;
+pub mod layout;
 pub mod par;
 pub mod progress;
