@@ -8,4 +8,5 @@ pub mod codec;
 pub mod error;
 pub mod layout;
 pub mod par;
+pub mod plan;
 pub mod progress;

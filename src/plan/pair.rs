@@ -1,0 +1,278 @@
+//! Which tensor of a base a tensor is compared with, and which bytes of the base stand where.
+//!
+//! May use: `store_format`. A wrong pair costs bytes, never correctness. Must be deterministic:
+//! the same two lists give the same pairs in every run.
+
+use std::collections::{BTreeMap, HashMap};
+
+use store_format::layout::Tensor;
+use store_format::manifest::Manifest;
+use store_format::record::{Part, View};
+
+/// A tensor and the path of the file that holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// The file, relative to the root of its version.
+    pub file: &'a str,
+    /// The tensor.
+    pub tensor: &'a Tensor,
+}
+
+/// For each target the index of its base, if one fits.
+///
+/// In falling order of trust: the same name and shape; the same name and row length (rows were
+/// added or removed at the end); the same shape and the longest common end of the names (a
+/// prefix was added); the same shape and the same place among the tensors of that shape that
+/// are left on both sides (layers were renumbered). A base may serve several targets.
+#[must_use]
+pub fn pair(targets: &[Named<'_>], bases: &[Named<'_>]) -> Vec<Option<usize>> {
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut by_shape: BTreeMap<Shape<'_>, Vec<usize>> = BTreeMap::new();
+    for (index, base) in bases.iter().enumerate() {
+        by_name.entry(&base.tensor.name).or_default().push(index);
+        by_shape.entry(shape(base.tensor)).or_default().push(index);
+    }
+    let mut used = vec![false; bases.len()];
+    let mut pairs: Vec<Option<usize>> = targets
+        .iter()
+        .map(|target| {
+            let same_name = by_name.get(target.tensor.name.as_str())?;
+            let fits = same_name
+                .iter()
+                .filter(|base| comparable(target, &bases[**base]));
+            fits.max_by_key(|base| closeness(target, &bases[**base]))
+                .copied()
+        })
+        .collect();
+    pairs.iter().flatten().for_each(|base| used[*base] = true);
+    for (target, pair) in targets
+        .iter()
+        .zip(&mut pairs)
+        .filter(|(_, pair)| pair.is_none())
+    {
+        let free = by_shape.get(&shape(target.tensor)).into_iter().flatten();
+        let common = |base: usize| common_end(&target.tensor.name, &bases[base].tensor.name);
+        let best = free.filter(|base| !used[**base] && common(**base) > 0);
+        *pair = best
+            .copied()
+            .max_by_key(|base| (common(*base), std::cmp::Reverse(*base)));
+        pair.iter().for_each(|base| used[*base] = true);
+    }
+    pair_by_place(targets, &mut pairs, &by_shape, &used);
+    pairs
+}
+
+type Shape<'a> = (u8, &'a [u64]);
+
+fn shape(tensor: &Tensor) -> Shape<'_> {
+    (tensor.dtype.number(), &tensor.shape)
+}
+
+/// Whether elements of the one stand where elements of the other do.
+fn comparable(target: &Named<'_>, base: &Named<'_>) -> bool {
+    let (target, base) = (target.tensor, base.tensor);
+    let rows = |tensor: &Tensor| tensor.shape.get(1..).map(<[u64]>::to_vec);
+    target.dtype == base.dtype && rows(target) == rows(base) && base.bytes > 0
+}
+
+fn closeness(target: &Named<'_>, base: &Named<'_>) -> (bool, u8) {
+    let folder = |file: &str| {
+        file.rsplit_once('/')
+            .map_or(String::new(), |(dir, _)| dir.into())
+    };
+    let place = if target.file == base.file {
+        2
+    } else {
+        u8::from(folder(target.file) == folder(base.file))
+    };
+    (target.tensor.shape == base.tensor.shape, place)
+}
+
+/// How many components, parted by dots, two names share at their ends.
+fn common_end(a: &str, b: &str) -> usize {
+    a.rsplit('.')
+        .zip(b.rsplit('.'))
+        .take_while(|(a, b)| a == b)
+        .count()
+}
+
+fn pair_by_place(
+    targets: &[Named<'_>],
+    pairs: &mut [Option<usize>],
+    by_shape: &BTreeMap<Shape<'_>, Vec<usize>>,
+    used: &[bool],
+) {
+    let mut open: BTreeMap<Shape<'_>, Vec<usize>> = BTreeMap::new();
+    for (index, target) in targets
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| pairs[*index].is_none())
+    {
+        open.entry(shape(target.tensor)).or_default().push(index);
+    }
+    for (shape, targets) in open {
+        let free: Vec<_> = by_shape
+            .get(&shape)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let free: Vec<_> = free.into_iter().filter(|base| !used[*base]).collect();
+        if free.len() == targets.len() {
+            for (target, base) in targets.into_iter().zip(free) {
+                pairs[target] = Some(base);
+            }
+        }
+    }
+}
+
+/// A file of a base, prepared for finding the chunks under a range of its bytes.
+#[derive(Clone, Debug)]
+pub struct BaseFile {
+    manifest: Manifest,
+    ends: Vec<u64>,
+}
+
+impl BaseFile {
+    /// Takes a manifest.
+    #[must_use]
+    pub fn new(manifest: Manifest) -> Self {
+        let mut end = 0;
+        let ends = manifest.chunks.iter().map(|chunk| {
+            end += chunk.bytes;
+            end
+        });
+        Self {
+            ends: ends.collect(),
+            manifest,
+        }
+    }
+
+    /// Its manifest.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Appends the parts of chunks that hold `bytes` bytes from `start`; what lies beyond `end`
+    /// reads as zeros.
+    pub fn parts(&self, start: u64, bytes: u64, end: u64, view: &mut View) {
+        let stop = (start + bytes).min(end).max(start);
+        let mut at = start;
+        let mut index = self.ends.partition_point(|end| *end <= at);
+        while at < stop
+            && let (Some(chunk), Some(chunk_end)) =
+                (self.manifest.chunks.get(index), self.ends.get(index))
+        {
+            let taken = stop.min(*chunk_end) - at;
+            let start = at - (chunk_end - chunk.bytes);
+            view.parts.push(Part {
+                chunk: chunk.id,
+                start,
+                bytes: taken,
+            });
+            at += taken;
+            index += 1;
+        }
+        if at < start + bytes {
+            view.parts.push(Part::zeros(start + bytes - at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store_format::dtype::DType;
+    use store_format::ids::{ChunkId, FileId};
+    use store_format::layout::Layout;
+    use store_format::manifest::{ChunkReference, Region, Role};
+
+    fn tensor(name: &str, shape: &[u64]) -> Tensor {
+        let bytes = 2 * shape.iter().product::<u64>();
+        Tensor {
+            name: name.into(),
+            dtype: DType::Bf16,
+            shape: shape.into(),
+            start: 0,
+            bytes,
+        }
+    }
+
+    fn pairs(targets: &[(&str, &[u64])], bases: &[(&str, &[u64])]) -> Vec<Option<usize>> {
+        let make = |list: &[(&str, &[u64])]| -> Vec<Tensor> {
+            list.iter()
+                .map(|(name, shape)| tensor(name, shape))
+                .collect()
+        };
+        let (targets, bases) = (make(targets), make(bases));
+        let named = |tensors: &'static [Tensor]| -> Vec<Named<'static>> {
+            tensors
+                .iter()
+                .map(|tensor| Named {
+                    file: "model.safetensors",
+                    tensor,
+                })
+                .collect()
+        };
+        pair(&named(targets.leak()), &named(bases.leak()))
+    }
+
+    #[test]
+    fn names_win_over_places() {
+        let bases: &[(&str, &[u64])] = &[("a", &[4, 4]), ("b", &[4, 4])];
+        assert_eq!(
+            pairs(&[("b", &[4, 4]), ("a", &[4, 4])], bases),
+            [Some(1), Some(0)]
+        );
+    }
+
+    #[test]
+    fn a_table_with_more_rows_keeps_its_base_and_other_columns_do_not() {
+        let bases: &[(&str, &[u64])] = &[("embed", &[100, 8])];
+        assert_eq!(pairs(&[("embed", &[132, 8])], bases), [Some(0)]);
+        assert_eq!(pairs(&[("embed", &[100, 9])], bases), [None]);
+    }
+
+    #[test]
+    fn a_prefix_and_a_renumbered_layer_are_seen_through() {
+        let bases: &[(&str, &[u64])] = &[("l.0.q.weight", &[4, 4]), ("l.0.k.weight", &[4, 4])];
+        let prefixed: &[(&str, &[u64])] =
+            &[("m.l.0.k.weight", &[4, 4]), ("m.l.0.q.weight", &[4, 4])];
+        assert_eq!(pairs(prefixed, bases), [Some(1), Some(0)]);
+        let renamed: &[(&str, &[u64])] = &[("x", &[4, 4]), ("y", &[4, 4])];
+        assert_eq!(pairs(renamed, bases), [Some(0), Some(1)]);
+        assert_eq!(pairs(&[("x", &[4, 4])], bases), [None]);
+    }
+
+    #[test]
+    fn a_range_of_a_base_falls_into_its_chunks_and_zeros_beyond() {
+        let chunk = |name: &[u8], bytes| ChunkReference {
+            id: ChunkId::of(name),
+            bytes,
+        };
+        let file = BaseFile::new(Manifest {
+            bytes: 30,
+            file: FileId::of(b""),
+            layout: Layout::Opaque,
+            regions: vec![Region {
+                role: Role::Raw,
+                bytes: 30,
+            }],
+            tensors: vec![],
+            chunks: vec![chunk(b"a", 10), chunk(b"b", 20)],
+            note: None,
+        });
+        let mut view = View::default();
+        file.parts(8, 12, 18, &mut view);
+        let part = |name: &[u8], start, bytes| Part {
+            chunk: ChunkId::of(name),
+            start,
+            bytes,
+        };
+        assert_eq!(
+            view.parts,
+            [part(b"a", 8, 2), part(b"b", 0, 8), Part::zeros(2)]
+        );
+    }
+}
