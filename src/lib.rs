@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod cache;
 pub mod codec;
 pub mod error;
+pub mod flow;
 pub mod layout;
 pub mod par;
 pub mod plan;
