@@ -384,13 +384,15 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn Opened>> {
-        let content = self.look(&format!("open {path}"), |inner| {
-            Ok(Arc::clone(&inner.file(path)?.content))
+        let (node, bytes) = self.look(&format!("open {path}"), |inner| {
+            let bytes = inner.file(path)?.content.len() as u64;
+            Ok((inner.find(path)?, bytes))
         })?;
         Ok(Arc::new(SimOpened {
             disk: self.clone(),
             path: path.to_owned(),
-            content,
+            node,
+            bytes,
         }))
     }
 
@@ -531,20 +533,24 @@ impl Draft for SimDraft {
 struct SimOpened {
     disk: SimDisk,
     path: String,
-    content: Arc<Vec<u8>>,
+    node: NodeId,
+    bytes: u64,
 }
 
 impl Opened for SimOpened {
     fn bytes(&self) -> u64 {
-        self.content.len() as u64
+        self.bytes
     }
 
     fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         let words = format!("read {} {start} {}", self.path, buffer.len());
-        self.disk.look(&words, |_| {
+        self.disk.look(&words, |inner| {
+            let Some(Node::File(file)) = inner.nodes.get(&self.node) else {
+                return Err(ErrorKind::NotFound.into());
+            };
             let part = usize::try_from(start)
                 .ok()
-                .and_then(|from| self.content.get(from..from.checked_add(buffer.len())?))
+                .and_then(|from| file.content.get(from..from.checked_add(buffer.len())?))
                 .ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
             buffer.copy_from_slice(part);
             Ok(())
