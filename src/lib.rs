@@ -11,3 +11,4 @@ pub mod layout;
 pub mod par;
 pub mod plan;
 pub mod progress;
+pub mod store;

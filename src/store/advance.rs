@@ -1,0 +1,266 @@
+//! The one commit point: an operation record, then the next reference table, created if absent.
+//!
+//! May use: `error`, `store::{disk, files, host, ops, refs}`. Acknowledges only what is durable
+//! and lies on the chain that everybody sees.
+
+use std::time::Duration;
+
+use store_format::ids::{CommitId, OperationId, RecordId};
+use store_format::reference::{Change, Collection, Operation, Reference, ReferenceTable};
+
+use crate::error::{Error, IoContext, Result};
+use crate::store::Shared;
+use crate::store::disk::Disk;
+use crate::store::files;
+use crate::store::ops;
+use crate::store::paths;
+use crate::store::refs::{self, Created, Head};
+
+const PAUSE_MS_MIN: u64 = 10;
+const PAUSE_MS_MAX: u64 = 500;
+const PAUSES_MS_MAX: u64 = 30_000;
+
+/// What an operation does to the references, and who did it.
+#[derive(Clone, Debug, Default)]
+pub struct Deed {
+    /// The verb, as typed.
+    pub verb: String,
+    /// Who.
+    pub author: String,
+    /// When, in seconds since 1970.
+    pub time: i64,
+    /// The references to move; an old value that does not hold stops the whole operation.
+    pub changes: Vec<Change>,
+    /// The operation that this one takes back.
+    pub undoes: Option<OperationId>,
+}
+
+/// What was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The number of the reference table.
+    pub number: u64,
+    /// The operation.
+    pub operation: OperationId,
+}
+
+/// How a publication ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "only `Done` is published"]
+pub enum Outcome {
+    /// It is durable and everybody sees it.
+    Done(Published),
+    /// A reference was moved by somebody else. Nothing changed.
+    Moved {
+        /// The reference.
+        name: String,
+        /// What it should have pointed to.
+        expected: Option<CommitId>,
+        /// What it points to.
+        found: Option<CommitId>,
+    },
+    /// A collection took something that this depends on. Nothing changed; doing all of it again
+    /// stores what is missing.
+    Collected {
+        /// Some of what is missing.
+        missing: Vec<RecordId>,
+    },
+}
+
+impl Outcome {
+    /// The publication, or the conflict as an error.
+    ///
+    /// # Errors
+    /// `Conflict` where nothing was published.
+    pub fn done(self) -> Result<Published> {
+        let show = |commit: Option<CommitId>| {
+            commit.map_or_else(|| "nothing".to_owned(), |commit| format!("{commit:.12}"))
+        };
+        match self {
+            Self::Done(published) => Ok(published),
+            Self::Moved {
+                name,
+                expected,
+                found,
+            } => Err(Error::conflict(format!(
+                "'{name}' was moved by somebody else: expected {}, found {}",
+                show(expected),
+                show(found)
+            ))
+            .hint("look at what is new there, then try again")),
+            Self::Collected { missing } => Err(Error::conflict(format!(
+                "a collection deleted {} records that this needs",
+                missing.len()
+            ))
+            .hint("run the command again: it stores them anew")),
+        }
+    }
+}
+
+/// What a look at the newest table decides.
+pub enum Step {
+    /// Go on from this table; a collection deletes packs with it.
+    Go(Option<Collection>),
+    /// Stop here.
+    Stop(Outcome),
+}
+
+/// Publishes a deed on the newest table. `look` is asked for each table that is tried.
+///
+/// # Errors
+/// A store that is hurt; a failure of the disk; too many others at the same time.
+pub fn advance(
+    shared: &Shared,
+    temp_dir: &str,
+    deed: &Deed,
+    look: &mut dyn FnMut(&Head) -> Result<Step>,
+) -> Result<Outcome> {
+    let disk = &*shared.disk;
+    let write_id = files::random(&shared.host)?;
+    let mut paused_ms = 0;
+    for attempt in 0_u64.. {
+        let head = writable_head(disk)?;
+        let collection = match look(&head)? {
+            Step::Go(collection) => collection,
+            Step::Stop(outcome) => return Ok(outcome),
+        };
+        if let Some(moved) = first_moved(&head.table, &deed.changes) {
+            return Ok(moved);
+        }
+        let operation = operation_on(&head, deed, collection);
+        let operation_id = ops::write(disk, &format!("{temp_dir}/o{attempt}"), &operation)?;
+        let table = table_on(&head, &operation, operation_id, write_id);
+        let (_, created) = refs::create(disk, &format!("{temp_dir}/t{attempt}"), &table)?;
+        if created == Created::Ours {
+            let newest = refs::head(disk)?;
+            let steps = newest.table.number.saturating_sub(table.number);
+            if ops::is_ancestor(disk, &operation_id, &newest.table.operation, steps)? {
+                return Ok(Outcome::Done(Published {
+                    number: table.number,
+                    operation: operation_id,
+                }));
+            }
+            // The number was free only because the cleaner had removed it: nobody sees this
+            // table, so it must not be acknowledged.
+            files::remove(disk, &paths::table(table.number))?;
+        }
+        if paused_ms >= PAUSES_MS_MAX {
+            break;
+        }
+        paused_ms += pause(shared, attempt)?;
+    }
+    Err(
+        Error::conflict("too many others change the references of this store at the same time")
+            .hint("run the command again"),
+    )
+}
+
+/// The newest table, if it may be built on.
+fn writable_head(disk: &dyn Disk) -> Result<Head> {
+    let head = refs::head(disk)?;
+    if let Some(number) = head.damaged {
+        return Err(Error::corrupt(format!(
+            "'{}' is damaged: the store can be read, but not changed",
+            paths::table(number)
+        ))
+        .hint("run 'sparse fsck --repair'"));
+    }
+    Ok(head)
+}
+
+fn first_moved(table: &ReferenceTable, changes: &[Change]) -> Option<Outcome> {
+    let moved = changes
+        .iter()
+        .find(|change| table.get(&change.name) != change.old)?;
+    Some(Outcome::Moved {
+        name: moved.name.clone(),
+        expected: moved.old,
+        found: table.get(&moved.name),
+    })
+}
+
+fn operation_on(head: &Head, deed: &Deed, collection: Option<Collection>) -> Operation {
+    let mut changes = deed.changes.clone();
+    changes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Operation {
+        verb: deed.verb.clone(),
+        author: deed.author.clone(),
+        time: deed.time,
+        parent: Some(head.table.operation),
+        changes,
+        collection,
+        undoes: deed.undoes,
+    }
+}
+
+fn table_on(
+    head: &Head,
+    operation: &Operation,
+    operation_id: OperationId,
+    write_id: [u8; 16],
+) -> ReferenceTable {
+    let mut references = head.table.references.clone();
+    for change in &operation.changes {
+        references.retain(|reference| reference.name != change.name);
+        references.extend(change.new.map(|commit| Reference {
+            name: change.name.clone(),
+            commit,
+        }));
+    }
+    references.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    ReferenceTable {
+        number: head.table.number + 1,
+        parent: Some(head.id),
+        operation: operation_id,
+        write_id,
+        gc_epoch: operation
+            .collection
+            .as_ref()
+            .map_or(head.table.gc_epoch, |collection| collection.epoch),
+        references,
+    }
+}
+
+/// Waits a little longer each time, by chance, so that writers do not meet again.
+fn pause(shared: &Shared, attempt: u64) -> Result<u64> {
+    let most = (PAUSE_MS_MIN << attempt.min(6)).min(PAUSE_MS_MAX);
+    let chance = u64::from_le_bytes(files::random(&shared.host)?);
+    let ms = PAUSE_MS_MIN + chance % most;
+    (shared.host.pause)(Duration::from_millis(ms));
+    Ok(ms)
+}
+
+/// Names a pack and its index durably; the answer is given once both directories are.
+///
+/// # Errors
+/// A failure of the disk.
+pub fn name_packs(disk: &dyn Disk, packs: &[crate::store::pack_write::WrittenPack]) -> Result<()> {
+    let mut dirs = std::collections::BTreeSet::new();
+    for pack in packs {
+        let index_temp = format!("{}.idx", pack.path);
+        files::write(disk, &index_temp, &pack.index).at("write", &index_temp)?;
+    }
+    for pack in packs {
+        let path = paths::pack(&pack.id);
+        let dir = crate::store::disk::parent(&path).to_owned();
+        files::ensure_dir(disk, &dir)?;
+        // The nonce makes the name ours alone: a name that is taken is a lost answer.
+        if !files::name_once(disk, &pack.path, &path)?
+            && disk.file_bytes(&path).at("look at", &path)? != Some(pack.bytes)
+        {
+            return Err(Error::corrupt(format!(
+                "'{path}' is there already and differs"
+            )));
+        }
+        files::name_once(disk, &format!("{}.idx", pack.path), &paths::index(&pack.id))?;
+        dirs.insert(dir);
+    }
+    for dir in &dirs {
+        disk.sync_dir(dir).at("synchronise", dir)?;
+    }
+    if !dirs.is_empty() {
+        disk.sync_dir(paths::PACKS)
+            .at("synchronise", paths::PACKS)?;
+    }
+    Ok(())
+}

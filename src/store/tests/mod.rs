@@ -1,0 +1,6 @@
+//! What the store promises, shown on the double that loses power, and on a real directory.
+//!
+//! May use: everything of the store.
+
+mod basics;
+mod support;

@@ -1,0 +1,298 @@
+//! A transaction: records are appended, nothing is visible, then all is published at once.
+//!
+//! May use: `error`, `store::{advance, files, index, leases, read, staged}`. Depends on nothing
+//! that a collection may have taken: what was found here is looked for again before the end.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use store_format::ids::RecordId;
+use store_format::record::{Kind as RecordKind, Recipe, RecordHeader, check_of};
+
+use crate::error::{Error, Kind, Result};
+use crate::store::Shared;
+use crate::store::advance::{self, Deed, Outcome, Step};
+use crate::store::files;
+use crate::store::index::{Origin, Place};
+use crate::store::leases::{self, BEAT_MS, Lease};
+use crate::store::pack_read::StoredRecord;
+use crate::store::pack_write::WrittenPack;
+use crate::store::paths;
+use crate::store::read::{Reader, Wholeness};
+use crate::store::refs::{self, Head};
+use crate::store::staged::{PackSizes, Staged};
+
+/// Missing records that a refusal names.
+const MISSING_MAX: usize = 64;
+
+const LEASE_TRIES: usize = 3;
+
+/// Finds what is missing of everything that a publication will make reachable. Asked only where
+/// a collection ran since the transaction began; the reader sees what is left.
+pub type Closure<'a> = &'a dyn Fn(&Reader) -> Result<Vec<RecordId>>;
+
+/// Records on their way into the store. Safe to use from several threads.
+#[must_use = "publish or drop"]
+pub struct Txn {
+    shared: Arc<Shared>,
+    /// The name of this writer.
+    writer: String,
+    lease: Mutex<Lease>,
+    beat_ms: AtomicU64,
+    head: Head,
+    reader: Reader,
+    staged: Arc<Staged>,
+    /// What was found in the store and is depended on.
+    found: Mutex<HashSet<RecordId>>,
+}
+
+impl Txn {
+    pub(super) fn begin(shared: &Arc<Shared>, sizes: PackSizes) -> Result<Self> {
+        let disk = &shared.disk;
+        let (writer, lease) = take_lease(shared)?;
+        let dir = format!("{}/{writer}", paths::TMP);
+        files::ensure_dir(&**disk, &dir)?;
+        // In this order: a collection that this table does not know yet raises the epoch.
+        let head = refs::head(&**disk)?;
+        let barred = Arc::new(leases::condemned(&**disk)?);
+        let view = shared.refresh()?;
+        let staged = Arc::new(Staged::new(
+            Arc::clone(disk),
+            shared.host.clone(),
+            dir,
+            sizes,
+        ));
+        Ok(Self {
+            shared: Arc::clone(shared),
+            writer,
+            beat_ms: AtomicU64::new(lease.beat_ms),
+            lease: Mutex::new(lease),
+            head,
+            reader: Reader {
+                shared: Arc::clone(shared),
+                view,
+                barred,
+                staged: Some(Arc::clone(&staged)),
+            },
+            staged,
+            found: Mutex::default(),
+        })
+    }
+
+    /// The references when the transaction began.
+    #[must_use]
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Reads what the store holds and what was appended.
+    #[must_use]
+    pub const fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Whether a record need not be appended: it was, or it can be rebuilt from what the store
+    /// holds. The transaction depends on it from now on.
+    ///
+    /// A chunk or object that becomes reachable by this transaction must be either appended or
+    /// asked for here: what is not asked for is not protected from a collection.
+    #[must_use]
+    pub fn contains(&self, id: &RecordId) -> bool {
+        if self.staged.place(id).is_some() {
+            return true;
+        }
+        if self.lock_found().contains(id) {
+            return true;
+        }
+        let mut wholeness = Wholeness::default();
+        let whole = wholeness.of(&self.reader, id);
+        self.lock_found().extend(wholeness.whole);
+        whole
+    }
+
+    /// Adds a record. The coded bytes must have been decoded and compared before.
+    ///
+    /// # Errors
+    /// A recipe that breaks a rule; a failure of the disk, after which the transaction is over.
+    pub fn append(
+        &self,
+        kind: RecordKind,
+        id: RecordId,
+        recipe: Recipe,
+        plain_bytes: u64,
+        coded: &[u8],
+    ) -> Result<()> {
+        let header = RecordHeader {
+            kind,
+            id,
+            recipe,
+            plain_bytes,
+            stored_bytes: coded.len() as u64,
+            stored_check: check_of(coded),
+        };
+        self.beat()?;
+        self.staged.append(&header, coded)
+    }
+
+    /// Adds a record as another store or pack holds it.
+    ///
+    /// # Errors
+    /// As [`Txn::append`]; `Corrupt` where the coded bytes are not the header's.
+    pub fn append_stored(&self, record: &StoredRecord) -> Result<()> {
+        let header = &record.header;
+        if header.stored_check != check_of(&record.coded)
+            || header.stored_bytes != record.coded.len() as u64
+        {
+            return Err(Error::corrupt(format!(
+                "the stored bytes of {:.12} are damaged",
+                header.id
+            )));
+        }
+        self.beat()?;
+        self.staged.append(header, &record.coded)
+    }
+
+    /// Makes all that was appended durable, then moves references, all or none. Acknowledged
+    /// means durable.
+    ///
+    /// # Errors
+    /// A failure of the disk: then nothing was acknowledged, and nothing of the store is hurt.
+    pub fn publish(self, deed: &Deed, closure: Option<Closure<'_>>) -> Result<Outcome> {
+        let packs = self.staged.finish()?;
+        self.declare(&packs)?;
+        advance::name_packs(&*self.shared.disk, &packs)?;
+        let missing = self.missing_here();
+        if !missing.is_empty() {
+            return Ok(Outcome::Collected { missing });
+        }
+        let mut checked_epoch = self.head.table.gc_epoch;
+        let outcome = advance::advance(&self.shared, &self.dir(), deed, &mut |head| {
+            if head.table.gc_epoch != checked_epoch {
+                let missing = self.missing_after_gc(&packs, closure)?;
+                if !missing.is_empty() {
+                    return Ok(Step::Stop(Outcome::Collected { missing }));
+                }
+                checked_epoch = head.table.gc_epoch;
+            }
+            Ok(Step::Go(None))
+        })?;
+        if let Outcome::Done(published) = &outcome {
+            self.shared.after_publish(published, deed.time, &self.dir());
+        }
+        Ok(outcome)
+    }
+
+    /// What appended records need and neither the transaction nor the store has.
+    fn missing_here(&self) -> Vec<RecordId> {
+        let places = self.staged.places();
+        let needs = places.iter().flat_map(|place| &place.needs);
+        let mut missing: Vec<_> = needs
+            .map(|need| RecordId::from(*need))
+            .filter(|need| !self.contains(need))
+            .take(MISSING_MAX)
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// What is missing of all that this depends on, now that a collection has run.
+    fn missing_after_gc(
+        &self,
+        packs: &[WrittenPack],
+        closure: Option<Closure<'_>>,
+    ) -> Result<Vec<RecordId>> {
+        // The list before the directory: a list that is gone was carried out.
+        let barred = leases::condemned(&*self.shared.disk)?;
+        let view = self.shared.refresh()?;
+        let own = |place: &Place| match place.origin {
+            Origin::Staged(file) => packs
+                .get(file)
+                .is_none_or(|pack| barred.contains(&pack.id) || !view.has_pack(&pack.id)),
+            Origin::Pack(_) => false,
+        };
+        if self.staged.places().iter().any(own) {
+            let lost = packs.iter().filter(|pack| !view.has_pack(&pack.id));
+            return Ok(lost
+                .map(|pack| RecordId::from_bytes(*pack.id.as_bytes()))
+                .collect());
+        }
+        let left = Reader {
+            shared: Arc::clone(&self.shared),
+            view,
+            barred: Arc::new(barred),
+            staged: None,
+        };
+        let found = self.lock_found();
+        let mut wholeness = Wholeness::default();
+        let gone = found.iter().filter(|id| !wholeness.of(&left, id));
+        let missing: Vec<_> = gone.take(MISSING_MAX).copied().collect();
+        match closure {
+            Some(closure) if missing.is_empty() => closure(&left),
+            _ => Ok(missing),
+        }
+    }
+
+    /// Tells gc which packs are about to be published.
+    fn declare(&self, packs: &[WrittenPack]) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        lease.packs = packs.iter().map(|pack| pack.id).collect();
+        lease.beat_ms = (self.shared.host.now_ms)();
+        leases::write(&*self.shared.disk, &self.writer, &lease)
+    }
+
+    /// A sign of life, now and then.
+    fn beat(&self) -> Result<()> {
+        let now = (self.shared.host.now_ms)();
+        let last = self.beat_ms.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= BEAT_MS;
+        let order = Ordering::Relaxed;
+        if due
+            && self
+                .beat_ms
+                .compare_exchange(last, now, order, order)
+                .is_ok()
+        {
+            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+            lease.beat_ms = now;
+            leases::write(&*self.shared.disk, &self.writer, &lease)?;
+        }
+        Ok(())
+    }
+
+    fn lock_found(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dir(&self) -> String {
+        format!("{}/{}", paths::TMP, self.writer)
+    }
+}
+
+/// Names this writer and says that it is at work.
+fn take_lease(shared: &Shared) -> Result<(String, Lease)> {
+    let lease = Lease::new(&shared.host);
+    for _ in 0..LEASE_TRIES {
+        let writer = files::unique(&shared.host)?;
+        match leases::write(&*shared.disk, &writer, &lease) {
+            Ok(()) => return Ok((writer, lease)),
+            // A collection took the unfinished file for a dead writer's.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::conflict("collections keep removing what this writes").hint("run the command again"))
+}
+
+impl Drop for Txn {
+    /// Clears up as far as that works; gc does the rest.
+    fn drop(&mut self) {
+        let disk = &*self.shared.disk;
+        files::discard_dir(disk, &self.dir());
+        let _ = files::remove(disk, &format!("{}/{}", paths::LEASES, self.writer));
+    }
+}
