@@ -1,0 +1,275 @@
+//! A record to its plain bytes: the only code that turns what is stored into what was meant.
+//!
+//! May use: tiers 0 to 4. Must never return bytes that do not hash to the id asked for.
+//! Holds: every copy of a chunk is tried, the one of least depth first, before a chunk is called
+//! damaged; memory is bounded by the cache and the chunks in work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use store_format::ids::{ChunkId, RecordId};
+use store_format::limits;
+use store_format::object::Object;
+use store_format::record::{Predictor, View};
+use store_format::verified::Verified;
+
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::store::pack_read::StoredRecord;
+use crate::store::read::Reader;
+
+/// Decoded sources that are kept: a few tensors, so that a chunk which several predictions need
+/// is decoded once.
+const SOURCE_BYTES_KEPT: u64 = 96 << 20;
+
+/// Rebuilds chunks and objects from a store's records; safe to use from many threads.
+pub struct Rebuilder {
+    reader: Reader,
+    sources: Mutex<Kept>,
+}
+
+impl Rebuilder {
+    /// Rebuilds what a reader finds.
+    #[must_use]
+    pub fn new(reader: Reader) -> Self {
+        Self {
+            reader,
+            sources: Mutex::default(),
+        }
+    }
+
+    /// The records underneath.
+    #[must_use]
+    pub const fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The plain bytes of a chunk.
+    ///
+    /// # Errors
+    /// `NotFound` where no copy is here, `Corrupt` where no copy can be rebuilt.
+    pub fn chunk(&self, id: &ChunkId) -> Result<Verified> {
+        self.rebuild(id, limits::DEPTH_MAX)
+    }
+
+    /// The plain bytes of a chunk that others will need too.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::chunk`].
+    pub fn source(&self, id: &ChunkId) -> Result<Arc<Verified>> {
+        self.kept_source(id, limits::DEPTH_MAX)
+    }
+
+    /// The bytes of a view, read from its chunks.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::chunk`]; `Corrupt` where a part lies outside its chunk.
+    pub fn view(&self, view: &View) -> Result<Vec<u8>> {
+        self.read_view(view, limits::DEPTH_MAX)
+    }
+
+    /// An object, checked against its id.
+    ///
+    /// # Errors
+    /// `NotFound` where no copy is here, `Corrupt` where no copy is whole.
+    pub fn object<T>(&self, id: &T::Id) -> Result<T>
+    where
+        T: Object,
+        T::Id: Into<RecordId>,
+    {
+        let key = (*id).into();
+        self.first_whole(&key, T::WHAT, |record| {
+            let plain = decode_plain(record)?;
+            Ok(T::from_bytes_as(id, &plain)?)
+        })
+    }
+
+    fn rebuild(&self, id: &ChunkId, depth_max: u8) -> Result<Verified> {
+        self.first_whole(&(*id).into(), "chunk", |record| {
+            let predicted = self.predict(record, depth_max)?;
+            let plain = codec::decode(
+                record.header.recipe.coding,
+                &record.header.recipe.coding_parameters,
+                &record.coded,
+                predicted.as_deref(),
+                plain_bytes(record)?,
+            )?;
+            Ok(Verified::check(id, plain)?)
+        })
+    }
+
+    /// Tries the copies of a record until one can be used.
+    fn first_whole<T>(
+        &self,
+        id: &RecordId,
+        what: &str,
+        try_copy: impl Fn(&StoredRecord) -> Result<T>,
+    ) -> Result<T> {
+        let mut first_failure = None;
+        for place in self.reader.places(id) {
+            match self
+                .reader
+                .read(id, &place)
+                .and_then(|record| try_copy(&record))
+            {
+                Ok(value) => return Ok(value),
+                Err(error) => {
+                    first_failure.get_or_insert(error);
+                }
+            }
+        }
+        // A collection may have moved the record since this reader looked.
+        match self.reader.record(id) {
+            Ok(Some(record)) => try_copy(&record).map_err(|error| damaged(id, what, error)),
+            Ok(None) => match first_failure {
+                Some(error) => Err(damaged(id, what, error)),
+                None => Err(Error::not_found(format!("{what} {id:.12} is missing"))
+                    .hint("run 'sparse fsck' to see what is hurt")),
+            },
+            Err(error) => Err(damaged(id, what, error)),
+        }
+    }
+
+    fn predict(&self, record: &StoredRecord, depth_max: u8) -> Result<Option<Vec<u8>>> {
+        let recipe = &record.header.recipe;
+        // Depth falls with every step, so a chain ends whatever the records say.
+        if recipe.depth > depth_max {
+            return Err(Error::corrupt(
+                "a source is not less deep than what it predicts",
+            ));
+        }
+        match recipe.predictor {
+            Predictor::None => Ok(None),
+            Predictor::Base => {
+                let [view] = recipe.sources.as_slice() else {
+                    return Err(Error::corrupt("predictor 'base' has one source"));
+                };
+                if view.bytes() != Some(record.header.plain_bytes) {
+                    return Err(Error::corrupt("a base is as long as what it predicts"));
+                }
+                self.read_view(view, recipe.depth - 1).map(Some)
+            }
+            Predictor::LowRank
+            | Predictor::Adapter
+            | Predictor::Gather
+            | Predictor::Cast
+            | Predictor::Linear
+            | Predictor::Quantise
+            | Predictor::Rows => {
+                let feature = u64::from(recipe.predictor.number());
+                Err(store_format::FormatError::Unsupported { feature }.into())
+            }
+        }
+    }
+
+    fn read_view(&self, view: &View, depth_max: u8) -> Result<Vec<u8>> {
+        let total = view
+            .bytes()
+            .filter(|bytes| *bytes <= limits::CHUNK_BYTES_MAX);
+        let total = total.ok_or_else(|| Error::corrupt("a view is longer than a chunk"))?;
+        let mut bytes = Vec::with_capacity(size(total)?);
+        for part in &view.parts {
+            if part.is_zeros() {
+                bytes.resize(bytes.len() + size(part.bytes)?, 0);
+                continue;
+            }
+            let source = self.kept_source(&part.chunk, depth_max)?;
+            let start = size(part.start)?;
+            let range = start.checked_add(size(part.bytes)?).map(|end| start..end);
+            let taken = range.and_then(|range| source.bytes().get(range));
+            bytes.extend_from_slice(
+                taken.ok_or_else(|| Error::corrupt("a part lies outside its chunk"))?,
+            );
+        }
+        Ok(bytes)
+    }
+
+    fn kept_source(&self, id: &ChunkId, depth_max: u8) -> Result<Arc<Verified>> {
+        if let Some(kept) = self.kept().get(id) {
+            return Ok(kept);
+        }
+        let source = Arc::new(self.rebuild(id, depth_max)?);
+        self.kept().put(Arc::clone(&source));
+        Ok(source)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of a record that needs no prediction.
+///
+/// # Errors
+/// `Corrupt` where the record needs one, or its bytes are damaged.
+pub fn decode_plain(record: &StoredRecord) -> Result<Vec<u8>> {
+    let recipe = &record.header.recipe;
+    let bytes = plain_bytes(record)?;
+    Ok(codec::decode(
+        recipe.coding,
+        &recipe.coding_parameters,
+        &record.coded,
+        None,
+        bytes,
+    )?)
+}
+
+fn plain_bytes(record: &StoredRecord) -> Result<usize> {
+    size(record.header.plain_bytes)
+}
+
+/// The header's own checks bound these numbers; this is for machines with small addresses.
+fn size(bytes: u64) -> Result<usize> {
+    usize::try_from(bytes).map_err(|_| Error::corrupt("a size is beyond this machine"))
+}
+
+fn damaged(id: &RecordId, what: &str, error: Error) -> Error {
+    let error = error.while_doing(format!("{what} {id:.12} cannot be rebuilt"));
+    match error.hint_text() {
+        Some(_) => error,
+        None => {
+            error.hint("run 'sparse fsck --read-data' to see what is hurt, then 'sparse repair'")
+        }
+    }
+}
+
+/// Decoded sources up to a number of bytes; the one unused for longest goes first.
+#[derive(Default)]
+struct Kept {
+    entries: HashMap<ChunkId, (Arc<Verified>, u64)>,
+    bytes: u64,
+    clock: u64,
+}
+
+impl Kept {
+    fn get(&mut self, id: &ChunkId) -> Option<Arc<Verified>> {
+        self.clock += 1;
+        let clock = self.clock;
+        self.entries.get_mut(id).map(|(source, used)| {
+            *used = clock;
+            Arc::clone(source)
+        })
+    }
+
+    fn put(&mut self, source: Arc<Verified>) {
+        self.clock += 1;
+        let bytes = source.bytes().len() as u64;
+        if self
+            .entries
+            .insert(source.id(), (source, self.clock))
+            .is_none()
+        {
+            self.bytes += bytes;
+        }
+        while self.bytes > SOURCE_BYTES_KEPT && self.entries.len() > 1 {
+            // A scan: there are some dozens of entries, each worth a chunk's decoding.
+            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                return;
+            };
+            if let Some((source, _)) = self.entries.remove(&oldest) {
+                self.bytes -= source.bytes().len() as u64;
+            }
+        }
+    }
+}
