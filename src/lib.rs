@@ -3,4 +3,5 @@
 //! Modules stand on tiers and use only tiers below their own (`tests/architecture.rs`).
 
 pub mod bytes;
+pub mod codec;
 pub mod error;
