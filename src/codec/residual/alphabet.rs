@@ -128,6 +128,11 @@ impl Alphabet {
         self.symbols[usize::from(symbol)]
     }
 
+    /// Ranges of a difference beside zero.
+    pub fn moves(&self) -> u32 {
+        self.moves
+    }
+
     /// Every symbol in order.
     pub fn symbols(&self) -> &[Symbol] {
         &self.symbols

@@ -14,25 +14,18 @@ pub(super) struct BitWriter {
 }
 
 impl BitWriter {
-    /// Appends the low `count` bits of `value`; `count` is at most 32.
-    pub fn put(&mut self, value: u32, count: u32) {
-        let mask = (1u64 << count) - 1;
-        self.held |= (u64::from(value) & mask) << self.count;
+    /// Appends the low `count` bits of `value`, whose other bits are ignored; at most 56.
+    #[inline]
+    pub fn put(&mut self, value: u64, count: u32) {
+        self.held |= (value & ((1u64 << count) - 1)) << self.count;
         self.count += count;
-        if self.count >= 32 {
-            self.bytes
-                .extend_from_slice(&(self.held as u32).to_le_bytes());
-            self.held >>= 32;
-            self.count -= 32;
-        }
-    }
-
-    /// Appends `count` bits; `count` is at most 64.
-    pub fn put_wide(&mut self, value: u64, count: u32) {
-        self.put(value as u32, count.min(32));
-        if count > 32 {
-            self.put((value >> 32) as u32, count - 32);
-        }
+        let whole = self.count / 8;
+        let kept = self.bytes.len() + whole as usize;
+        // Eight bytes at once and back again costs less than a copy of unknown length.
+        self.bytes.extend_from_slice(&self.held.to_le_bytes());
+        self.bytes.truncate(kept);
+        self.held >>= 8 * whole;
+        self.count %= 8;
     }
 
     /// Fills the last byte with zeros and gives the bytes.
@@ -55,6 +48,11 @@ pub(super) struct BitReader<'a> {
 impl<'a> BitReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
+    }
+
+    /// All bytes, those already read included.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The next `count` bits; `count` is at most 56.

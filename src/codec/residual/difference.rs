@@ -7,8 +7,9 @@ use store_format::FormatError;
 
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
 use super::bits::{BitReader, BitWriter, Fields};
+use super::kernel::{self, Coded, Join16, Map16, Places, Split16};
 use super::number::{self, Number};
-use super::prediction::{Expected, PART, Prediction, element};
+use super::prediction::{PART, Prediction, element};
 use super::rans;
 use super::scale::{GLOBAL_MAX, Scales, read_steps, write_steps};
 use super::table::{TABLES_MAX, Tables};
@@ -42,6 +43,75 @@ pub(super) struct Difference {
     pub tables: Tables,
     /// Interleaved coders of a block.
     pub lanes: usize,
+}
+
+/// What vector code needs, laid out once a block.
+struct Fast {
+    map: Option<Map16>,
+    places: Places,
+}
+
+/// The elements of a part as the coders see them.
+struct Part<'a> {
+    scales: &'a [i16],
+    prediction: Prediction<'a>,
+    /// The rounded prediction of 16-bit elements where the prediction has a fraction.
+    rounded: &'a [u8],
+    fractions: Option<&'a [i16]>,
+}
+
+impl Part<'_> {
+    /// The rounded prediction in the bytes of 16-bit elements.
+    fn predicted(&self) -> &[u8] {
+        match self.prediction {
+            Prediction::Same(bytes) => bytes,
+            Prediction::Fraction(_) => self.rounded,
+            Prediction::None => &[],
+        }
+    }
+}
+
+/// Room for the rounded prediction of a part.
+struct Rounded {
+    elements: Vec<u8>,
+    fractions: Vec<i16>,
+}
+
+impl Default for Rounded {
+    fn default() -> Self {
+        Self {
+            elements: Vec::new(),
+            fractions: Vec::new(),
+        }
+    }
+}
+
+impl Rounded {
+    fn part<'a>(
+        &'a mut self,
+        number: Number,
+        scales: &'a [i16],
+        prediction: Prediction<'a>,
+    ) -> Part<'a> {
+        if let (Prediction::Fraction(patterns), 2) = (prediction, number.bytes) {
+            self.elements.clear();
+            self.fractions.clear();
+            for index in 0..patterns.len() {
+                let (pattern, fraction) = prediction.pattern(number, index);
+                let bits = element(number, pattern) as u16;
+                self.elements.extend_from_slice(&bits.to_le_bytes());
+                self.fractions.push(fraction);
+            }
+        }
+        Part {
+            scales,
+            prediction,
+            rounded: &self.elements,
+            fractions: matches!(prediction, Prediction::Fraction(_))
+                .then_some(self.fractions.as_slice())
+                .filter(|_| number.bytes == 2),
+        }
+    }
 }
 
 /// How contexts are counted for a number type: the distance at context 0, and the step.
@@ -142,9 +212,7 @@ pub(super) fn raw_bits(alphabet: &Alphabet, zero: bool, symbol: u8) -> u32 {
 fn element_of(
     alphabet: &Alphabet,
     zero: bool,
-    scale: i16,
-    pattern: u32,
-    fraction: i16,
+    (scale, pattern, fraction): (i16, u32, i16),
     symbol: u8,
     raw: u32,
 ) -> u64 {
@@ -195,37 +263,125 @@ impl Difference {
         (self.map[context], false)
     }
 
+    /// What vector code needs of the tables and symbols.
+    fn fast(&self) -> Fast {
+        let number = self.alphabet.number;
+        let (low, step) = context_rule(number);
+        let plain = number.bytes == 2 && step == 1 && self.second() == Second::Nothing;
+        Fast {
+            map: plain.then(|| Map16 {
+                mantissa: number.mantissa as i32,
+                low: low as i16,
+                map: std::array::from_fn(|i| self.map[4 * i]),
+                zero: self.zeros.then_some(self.map[ZERO]),
+            }),
+            places: Places::new(&self.alphabet),
+        }
+    }
+
+    /// Fills the tables of the elements of a part.
+    fn indexes(&self, fast: &Fast, part: &Part, out: &mut [u8]) {
+        let number = self.alphabet.number;
+        let mut done = 0;
+        if let Some(map) = &fast.map {
+            done = kernel::indexes16(map, part.scales, part.predicted(), out);
+        }
+        for (i, index) in out.iter_mut().enumerate().skip(done) {
+            let (pattern, fraction) = part.prediction.pattern(number, i);
+            *index = self.table_of(part.scales[i], pattern, fraction).0;
+        }
+    }
+
     /// Codes a block; the stream, and the raw bits.
     pub fn encode(&self, first: u64, target: &[u8], prediction: Prediction) -> (Vec<u8>, Vec<u8>) {
-        let number = self.alphabet.number;
-        let len = target.len() / number.bytes;
-        let mut expected = Expected::boxed();
+        let width = self.alphabet.number.bytes;
+        let len = target.len() / width;
+        let fast = self.fast();
+        let mut rounded = Rounded::default();
         let mut scales = [0i16; PART];
-        let mut codes: Vec<(u8, u8)> = Vec::with_capacity(len);
+        let mut indexes = [0u8; PART];
+        let mut slots = vec![0u32; len];
         let mut raw = BitWriter::default();
         for start in (0..len).step_by(PART) {
-            let part = PART.min(len - start);
-            self.scales.fill(first + start as u64, &mut scales[..part]);
-            prediction.fill(number, start, part, &mut expected);
-            for (i, &scale) in scales[..part].iter().enumerate() {
-                let (pattern, fraction) = (expected.pattern[i], expected.fraction[i]);
-                let element = number::load(target, number.bytes, start + i);
-                let (table, zero) = self.table_of(scale, pattern, fraction);
-                let (mut symbol, mut low) =
-                    symbol_of(&self.alphabet, zero, scale, pattern, fraction, element);
-                if self.tables.slot(table, symbol).0 == 0 {
-                    symbol = self.alphabet.escape();
-                }
-                if symbol == self.alphabet.escape() {
-                    low = element as u32;
-                }
-                codes.push((table, symbol));
-                raw.put(low, raw_bits(&self.alphabet, zero, symbol));
-            }
+            let count = PART.min(len - start);
+            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let part = rounded.part(
+                self.alphabet.number,
+                &scales[..count],
+                prediction.slice(width, start, count),
+            );
+            self.indexes(&fast, &part, &mut indexes[..count]);
+            self.split(
+                &part,
+                &indexes[..count],
+                &target[start * width..(start + count) * width],
+                &mut slots[start..start + count],
+                &mut raw,
+            );
         }
         let mut stream = Vec::new();
-        rans::encode(&self.tables, self.lanes, codes.iter().copied(), &mut stream);
+        rans::encode(BITS, self.lanes, &slots, &mut stream);
         (stream, raw.finish())
+    }
+
+    /// Slots and raw bits of the elements of a part.
+    fn split(
+        &self,
+        part: &Part,
+        indexes: &[u8],
+        target: &[u8],
+        slots: &mut [u32],
+        raw: &mut BitWriter,
+    ) {
+        let mut done = 0;
+        let number = self.alphabet.number;
+        if number.bytes == 2 {
+            let split = Split16 {
+                number,
+                moves: self.alphabet.moves(),
+                alphabet: self.alphabet.len() as u32,
+                zeros: self.zeros,
+                tables: &self.tables,
+            };
+            done = kernel::split16(
+                &split,
+                indexes,
+                part.predicted(),
+                part.fractions,
+                target,
+                slots,
+                raw,
+                &mut |i| self.code(part, indexes, target, i),
+            );
+        }
+        for (i, slot) in slots.iter_mut().enumerate().skip(done) {
+            let coded = self.code(part, indexes, target, i);
+            *slot = coded.slot;
+            raw.put(u64::from(coded.raw), coded.count);
+        }
+    }
+
+    /// Slot and raw bits of one element.
+    fn code(&self, part: &Part, indexes: &[u8], target: &[u8], index: usize) -> Coded {
+        let number = self.alphabet.number;
+        let (pattern, fraction) = part.prediction.pattern(number, index);
+        let element = number::load(target, number.bytes, index);
+        let zero = self.zeros && pattern & 0x7FFF_FFFF == 0;
+        let (table, scale) = (indexes[index], part.scales[index]);
+        let (symbol, raw) = symbol_of(&self.alphabet, zero, scale, pattern, fraction, element);
+        let slot = self.tables.slot(table, symbol);
+        if slot == 0 || symbol == self.alphabet.escape() {
+            return Coded {
+                slot: self.tables.slot(table, self.alphabet.escape()),
+                raw: element as u32,
+                count: number.width(),
+            };
+        }
+        Coded {
+            slot,
+            raw,
+            count: raw_bits(&self.alphabet, zero, symbol),
+        }
     }
 
     /// Decodes a block.
@@ -237,41 +393,27 @@ impl Difference {
         prediction: Prediction,
         out: &mut [u8],
     ) -> Result<(), FormatError> {
-        let number = self.alphabet.number;
-        let len = out.len() / number.bytes;
+        let width = self.alphabet.number.bytes;
         let mut decoder = rans::Decoder::new(stream, self.lanes).ok_or(FormatError::Truncated {
             what: "the states of a block",
         })?;
         let mut bits = BitReader::new(raw);
-        let mut expected = Expected::boxed();
+        let fast = self.fast();
+        let mut rounded = Rounded::default();
         let mut scales = [0i16; PART];
         let (mut indexes, mut symbols) = ([0u8; PART], [0u8; PART]);
-        for start in (0..len).step_by(PART) {
-            let part = PART.min(len - start);
-            self.scales.fill(first + start as u64, &mut scales[..part]);
-            prediction.fill(number, start, part, &mut expected);
-            for (i, index) in indexes[..part].iter_mut().enumerate() {
-                *index = self
-                    .table_of(scales[i], expected.pattern[i], expected.fraction[i])
-                    .0;
-            }
-            decoder.decode(&self.tables, &indexes[..part], &mut symbols[..part]);
-            for i in 0..part {
-                let (pattern, fraction) = (expected.pattern[i], expected.fraction[i]);
-                let zero = self.zeros && pattern & 0x7FFF_FFFF == 0;
-                let symbol = symbols[i];
-                let low = bits.take(raw_bits(&self.alphabet, zero, symbol)) as u32;
-                let element = element_of(
-                    &self.alphabet,
-                    zero,
-                    scales[i],
-                    pattern,
-                    fraction,
-                    symbol,
-                    low,
-                );
-                number::store(out, number.bytes, start + i, element);
-            }
+        for (n, out) in out.chunks_mut(PART * width).enumerate() {
+            let count = out.len() / width;
+            let start = n * PART;
+            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let part = rounded.part(
+                self.alphabet.number,
+                &scales[..count],
+                prediction.slice(width, start, count),
+            );
+            self.indexes(&fast, &part, &mut indexes[..count]);
+            decoder.decode(&self.tables, &indexes[..count], &mut symbols[..count]);
+            self.join(&fast, &part, &symbols[..count], &mut bits, out);
         }
         if decoder.is_finished() && bits.is_finished() {
             Ok(())
@@ -279,6 +421,40 @@ impl Difference {
             Err(FormatError::Invalid {
                 rule: "a coded block ends where its coder began",
             })
+        }
+    }
+
+    /// Puts the elements of a part together.
+    fn join(&self, fast: &Fast, part: &Part, symbols: &[u8], bits: &mut BitReader, out: &mut [u8]) {
+        let number = self.alphabet.number;
+        let mut at = 0;
+        while at < symbols.len() {
+            if number.bytes == 2 {
+                let join = Join16 {
+                    places: &fast.places,
+                    zeros: self.zeros,
+                    raw: bits.bytes(),
+                };
+                at += kernel::join16(
+                    &join,
+                    &symbols[at..],
+                    &part.predicted()[2 * at..],
+                    part.fractions.map(|fractions| &fractions[at..]),
+                    &mut bits.position,
+                    &mut out[2 * at..],
+                );
+            }
+            // One group by the plain twin, then the vectors again.
+            let end = (at + 16).min(symbols.len());
+            for (i, &symbol) in symbols[..end].iter().enumerate().skip(at) {
+                let (pattern, fraction) = part.prediction.pattern(number, i);
+                let zero = self.zeros && pattern & 0x7FFF_FFFF == 0;
+                let low = bits.take(raw_bits(&self.alphabet, zero, symbol)) as u32;
+                let place = (part.scales[i], pattern, fraction);
+                let element = element_of(&self.alphabet, zero, place, symbol, low);
+                number::store(out, number.bytes, i, element);
+            }
+            at = end;
         }
     }
 

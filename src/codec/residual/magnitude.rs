@@ -101,7 +101,7 @@ impl Magnitude {
         let head = self.head;
         let len = target.len() / (head.bytes + head.tail);
         let mut scales = [0i16; PART];
-        let mut codes: Vec<(u8, u8)> = Vec::with_capacity(len);
+        let mut slots: Vec<u32> = Vec::with_capacity(len);
         let mut bits = BitWriter::default();
         let mut exceptions = Vec::new();
         let sign = 8 * head.bytes as u32 - 1;
@@ -112,25 +112,22 @@ impl Magnitude {
                 let value = head.load(target, start + i);
                 let table = self.map[context(scale)];
                 let mut symbol = head.symbol(value, u32::from(self.lowest));
-                if self.tables.slot(table, symbol).0 == 0 {
+                let mut slot = self.tables.slot(table, symbol);
+                if slot == 0 {
                     symbol = ESCAPE;
+                    slot = self.tables.slot(table, symbol);
                 }
-                codes.push((table, symbol));
+                slots.push(slot);
                 if symbol == ESCAPE {
                     exceptions.extend_from_slice(&value.to_le_bytes()[..head.bytes]);
                 } else if symbol != 0 {
                     let low = value & ((1 << head.low) - 1);
-                    bits.put(low | (value >> sign) << head.low, head.low + 1);
+                    bits.put(u64::from(low | (value >> sign) << head.low), head.low + 1);
                 }
             }
         }
         let mut stream = Vec::new();
-        rans::encode(
-            &self.tables,
-            rans::LANES,
-            codes.iter().copied(),
-            &mut stream,
-        );
+        rans::encode(BITS, rans::LANES, &slots, &mut stream);
         let mut raw = bits.finish();
         raw.extend_from_slice(&exceptions);
         let width = head.bytes + head.tail;

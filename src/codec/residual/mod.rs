@@ -7,9 +7,14 @@
 //! chunk is coded and decoded on its own.
 
 mod alphabet;
+#[cfg(target_arch = "x86_64")]
+mod avx2_decode;
+#[cfg(target_arch = "x86_64")]
+mod avx2_encode;
 mod bits;
 mod block;
 mod difference;
+mod kernel;
 mod magnitude;
 mod merge;
 mod model;

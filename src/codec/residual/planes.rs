@@ -33,11 +33,10 @@ impl Planes {
             return;
         }
         if let Some(tables) = &self.tables[plane]
-            && bytes.iter().all(|&byte| tables.slot(0, byte).0 != 0)
+            && let Some(slots) = slots_of(tables, bytes)
         {
             let mut stream = Vec::new();
-            let codes = bytes.iter().map(|&byte| (0, byte));
-            rans::encode(tables, rans::LANES, codes, &mut stream);
+            rans::encode(BITS, rans::LANES, &slots, &mut stream);
             if stream.len() + 3 < bytes.len() {
                 out.push(CODED);
                 out.extend_from_slice(&(stream.len() as u32).to_le_bytes()[..3]);
@@ -162,6 +161,15 @@ impl Planes {
             .collect::<Result<_, _>>()?;
         Ok(Self { tables })
     }
+}
+
+/// The slot of each byte, where all of them have one.
+fn slots_of(tables: &Tables, bytes: &[u8]) -> Option<Vec<u32>> {
+    let slots: Vec<u32> = bytes
+        .iter()
+        .map(|&b| tables.slots()[usize::from(b)])
+        .collect();
+    (!slots.contains(&0)).then_some(slots)
 }
 
 /// What is coded for an element: itself, or its change against the prediction, zigzag.

@@ -67,6 +67,20 @@ impl<'a> Prediction<'a> {
         }
     }
 
+    /// Pattern and fraction of one element: `sign << 31 | magnitude`, rounded, and how far that
+    /// lies above the prediction before rounding.
+    pub(super) fn pattern(self, number: Number, index: usize) -> (u32, i16) {
+        match self {
+            Self::None => (0, 0),
+            Self::Same(bytes) => {
+                let bits = number::load(bytes, number.bytes, index) as u32;
+                let sign = (bits << (32 - number.width())) & (1 << 31);
+                (sign | (bits & number.magnitude_max()), 0)
+            }
+            Self::Fraction(patterns) => round(number, patterns[index]),
+        }
+    }
+
     /// Patterns and fractions of at most [`PART`] elements from `start` on.
     pub(super) fn fill(self, number: Number, start: usize, len: usize, out: &mut Expected) {
         match self {

@@ -1,9 +1,10 @@
 //! Interleaved range coding with static tables (rANS): the plain version.
 //!
-//! May use: `table`. States are 32 bits in [2^16, 2^32), words 16 bits; element `i` lies on lane
+//! May use: `kernel`, `table`. States are 32 bits in [2^16, 2^32), words 16 bits; element `i` lies on lane
 //! `i mod lanes`. The decoder reads zeros past the end and checks the end once: all lanes back at
 //! 2^16 and every word used.
 
+use super::kernel::{self, Words};
 use super::table::Tables;
 
 /// The most lanes a stream has, and the number that blocks of elements use.
@@ -12,32 +13,48 @@ pub(super) const LANES: usize = 32;
 /// The state that an encoder starts from, so the state that a decoder must end in.
 const START: u32 = 1 << 16;
 
-/// Codes symbols, the table of each given beside it; appends the states, then the words.
-///
-/// Every symbol must be present in its table.
-pub(super) fn encode(
-    tables: &Tables,
-    lanes: usize,
-    codes: impl DoubleEndedIterator<Item = (u8, u8)> + ExactSizeIterator,
-    out: &mut Vec<u8>,
-) {
+/// Codes slots, `frequency | start << 16` each of a table of `2^bits`; appends the states, then
+/// the words. No frequency may be 0.
+pub(super) fn encode(bits: u32, lanes: usize, slots: &[u32], out: &mut Vec<u8>) {
     let mut states = [START; LANES];
-    let mut words: Vec<u16> = Vec::with_capacity(codes.len() / 4 + 16);
-    let bits = tables.bits();
-    for (i, (table, symbol)) in codes.enumerate().rev() {
-        let (frequency, start) = tables.slot(table, symbol);
-        let state = &mut states[i % lanes];
+    let mut words = Words::new(slots.len());
+    let groups = slots.len() / LANES * LANES;
+    let mut done = slots.len();
+    if lanes == LANES {
+        encode_part(
+            bits,
+            lanes,
+            groups,
+            &slots[groups..],
+            &mut states,
+            &mut words,
+        );
+        done = groups - kernel::encode(bits, &mut states, &slots[..groups], &mut words);
+    }
+    encode_part(bits, lanes, 0, &slots[..done], &mut states, &mut words);
+    for state in &states[..lanes] {
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.extend_from_slice(words.as_bytes());
+}
+
+/// Codes slots from the last to the first; the first one is element `first`.
+fn encode_part(
+    bits: u32,
+    lanes: usize,
+    first: usize,
+    slots: &[u32],
+    states: &mut [u32; LANES],
+    words: &mut Words,
+) {
+    for (i, slot) in slots.iter().enumerate().rev() {
+        let (frequency, start) = (slot & 0xFFFF, slot >> 16);
+        let state = &mut states[(first + i) % lanes];
         if *state >> (32 - bits) >= frequency {
             words.push(*state as u16);
             *state >>= 16;
         }
         *state = ((*state / frequency) << bits) + *state % frequency + start;
-    }
-    for state in &states[..lanes] {
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    for word in words.iter().rev() {
-        out.extend_from_slice(&word.to_le_bytes());
     }
 }
 
@@ -72,6 +89,15 @@ impl<'a> Decoder<'a> {
 
     /// Decodes one symbol for each table index.
     pub fn decode(&mut self, tables: &Tables, indexes: &[u8], symbols: &mut [u8]) {
+        let mut done = 0;
+        if self.lanes == LANES && self.lane == 0 {
+            done = kernel::decode(self, tables, indexes, symbols);
+        }
+        self.decode_plain(tables, &indexes[done..], &mut symbols[done..]);
+    }
+
+    /// The plain twin of [`kernel::decode`].
+    pub fn decode_plain(&mut self, tables: &Tables, indexes: &[u8], symbols: &mut [u8]) {
         let bits = tables.bits();
         let mask = (1u32 << bits) - 1;
         for (&table, symbol) in indexes.iter().zip(symbols) {

@@ -102,7 +102,11 @@ fn coded(kind: u8, symbols: Vec<u8>) -> Vec<u8> {
     let mut out = vec![kind];
     tables.write(&mut out);
     let mut stream = Vec::new();
-    rans::encode(&tables, 1, symbols.iter().map(|&s| (0, s)), &mut stream);
+    let slots: Vec<u32> = symbols
+        .iter()
+        .map(|&s| tables.slots()[usize::from(s)])
+        .collect();
+    rans::encode(BITS, 1, &slots, &mut stream);
     out.extend_from_slice(&(stream.len() as u32).to_le_bytes());
     out.extend_from_slice(&stream);
     out

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-
 use super::alphabet::{Alphabet, HOT_MAX};
 use super::difference::{self, Difference};
 use super::magnitude::{self, Head, Magnitude};

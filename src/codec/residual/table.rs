@@ -63,10 +63,9 @@ impl Tables {
         self.slots.len() / self.alphabet
     }
 
-    /// The frequency of a symbol, 0 where it is absent, and its first slot.
-    pub fn slot(&self, table: u8, symbol: u8) -> (u32, u32) {
-        let slot = self.slots[usize::from(table) * self.alphabet + usize::from(symbol)];
-        (slot & 0xFFFF, slot >> 16)
+    /// `frequency | start << 16` of a symbol, 0 where it is absent.
+    pub fn slot(&self, table: u8, symbol: u8) -> u32 {
+        self.slots[usize::from(table) * self.alphabet + usize::from(symbol)]
     }
 
     /// The decoder's entry of a slot.
@@ -104,7 +103,7 @@ impl Tables {
                 let expected = (*before + left).div_ceil(2);
                 put_change(&mut bits, length as i32 - expected as i32);
                 if length > 1 {
-                    bits.put(frequency, length - 1);
+                    bits.put(u64::from(frequency), length - 1);
                 }
                 left = length;
                 *before = length;
@@ -163,7 +162,7 @@ impl Tables {
 /// Zigzag, then as many ones and a zero; a run of 24 ones cannot be written or read.
 fn put_change(bits: &mut BitWriter, change: i32) {
     let code = ((change << 1) ^ (change >> 31)) as u32;
-    bits.put((1u32 << code) - 1, code + 1);
+    bits.put((1u64 << code) - 1, code + 1);
 }
 
 fn take_change(bits: &mut super::bits::BitReader) -> i32 {
