@@ -5,32 +5,24 @@
 //! is never longer than its plain bytes and a byte a plane.
 
 pub mod planes;
+pub mod residual;
 mod zstd;
 
 use store_format::FormatError;
-use store_format::record::Coding;
+use store_format::cursor::Reader;
+use store_format::dtype::DType;
+use store_format::record::{Coding, Recipe};
 
 use planes::Width;
+use residual::{Model, Prediction, TensorShape};
 
-/// How hard to try; the decoder is the same for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Level {
-    /// While training: one look, small effort.
-    Fast,
-    /// What is worth its time.
-    #[default]
-    Default,
-    /// For repacking: whatever helps.
-    Max,
-}
+pub use residual::Level;
 
-impl Level {
-    const fn zstd(self) -> i32 {
-        match self {
-            Self::Fast => 1,
-            Self::Default => 3,
-            Self::Max => 15,
-        }
+const fn zstd_level(level: Level) -> i32 {
+    match level {
+        Level::Fast => 1,
+        Level::Default => 3,
+        Level::Max => 15,
     }
 }
 
@@ -75,12 +67,12 @@ pub fn encode_plain(plain: &[u8], width: Option<Width>, level: Level) -> Coded {
         Some(width) if width != Width::W1 => Coded {
             coding: Coding::Planes,
             parameters: vec![width.bytes()],
-            bytes: planes::encode(plain, width, level.zstd()),
+            bytes: planes::encode(plain, width, zstd_level(level)),
         },
         Some(_) | None => Coded {
             coding: Coding::Zstd,
             parameters: Vec::new(),
-            bytes: zstd::encode(plain, level.zstd()),
+            bytes: zstd::encode(plain, zstd_level(level)),
         },
     };
     // A coding that saves less than 1 part in 64 is not worth its decoding.
@@ -104,22 +96,88 @@ pub fn encode_difference(plain: &[u8], predicted: &[u8], width: Width, level: Le
     Coded {
         coding: Coding::Difference,
         parameters: vec![width.bytes()],
-        bytes: planes::encode_difference(plain, predicted, width, level.zstd()),
+        bytes: planes::encode_difference(plain, predicted, width, zstd_level(level)),
     }
 }
 
-/// Rebuilds `plain_bytes` bytes. `predicted` is the prediction for a coding that corrects one.
-/// The caller compares the result with its id: damaged bytes may decode to other bytes.
+/// Where the elements of a chunk lie in their tensor, as a model sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elements {
+    /// The tensor as rows.
+    pub shape: TensorShape,
+    /// The chunk's first element, counted from the tensor's start.
+    pub first: u64,
+}
+
+impl Elements {
+    fn to_parameters(self) -> Vec<u8> {
+        let mut out = vec![self.shape.dtype.number()];
+        for value in [self.first, self.shape.rows, self.shape.cols] {
+            put_varint(value, &mut out);
+        }
+        out
+    }
+
+    /// Reads the parameters of a modelled coding.
+    ///
+    /// # Errors
+    /// [`FormatError`] where they are damaged.
+    pub fn from_parameters(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(bytes, "coding parameters");
+        let dtype = DType::from_number(reader.u8()?)?;
+        let first = varint(&mut reader)?;
+        let shape = TensorShape {
+            dtype,
+            rows: varint(&mut reader)?,
+            cols: varint(&mut reader)?,
+        };
+        reader.finish()?;
+        if shape.elements().is_none() {
+            return Err(FormatError::Invalid {
+                rule: "a tensor's elements can be counted",
+            });
+        }
+        Ok(Self { shape, first })
+    }
+}
+
+/// Codes elements by their tensor's model: with a prediction the residual, else the weights.
+#[must_use]
+pub fn encode_modelled(
+    plain: &[u8],
+    predicted: Option<&[u8]>,
+    model: &Model,
+    elements: Elements,
+) -> Coded {
+    let mut bytes = Vec::with_capacity(plain.len() / 2);
+    let prediction = predicted.map_or(Prediction::None, Prediction::Same);
+    residual::encode(model, elements.first, plain, prediction, &mut bytes);
+    let coding = if predicted.is_some() {
+        Coding::Residual
+    } else {
+        Coding::Weights
+    };
+    Coded {
+        coding,
+        parameters: elements.to_parameters(),
+        bytes,
+    }
+}
+
+/// Rebuilds `plain_bytes` bytes. `predicted` is the prediction for a coding that corrects one,
+/// `model` the side information of a modelled coding. The caller compares the result with its
+/// id: damaged bytes may decode to other bytes.
 ///
 /// # Errors
-/// [`FormatError`] where the coded bytes or the parameters are damaged.
+/// Damaged coded bytes or parameters.
 pub fn decode(
-    coding: Coding,
-    parameters: &[u8],
+    recipe: &Recipe,
     coded: &[u8],
     predicted: Option<&[u8]>,
+    model: Option<&Model>,
     plain_bytes: usize,
-) -> Result<Vec<u8>, FormatError> {
+) -> crate::error::Result<Vec<u8>> {
+    let parameters = recipe.coding_parameters.as_slice();
     let predicted = || {
         predicted
             .filter(|bytes| bytes.len() == plain_bytes)
@@ -127,27 +185,67 @@ pub fn decode(
                 rule: "a prediction is as long as the bytes that it predicts",
             })
     };
-    match coding {
+    let modelled = |prediction: Prediction<'_>| {
+        let elements = Elements::from_parameters(parameters)?;
+        let model = model.filter(|model| model.shape() == elements.shape);
+        let model = model.ok_or(FormatError::Invalid {
+            rule: "a modelled record names its model",
+        })?;
+        let mut plain = vec![0; plain_bytes];
+        residual::decode(model, elements.first, coded, prediction, &mut plain)?;
+        Ok(plain)
+    };
+    match recipe.coding {
         Coding::Stored => {
             no_parameters(parameters)?;
-            exactly(coded, plain_bytes)
+            Ok(exactly(coded, plain_bytes)?)
         }
         Coding::Zstd => {
             no_parameters(parameters)?;
-            zstd::decode(coded, plain_bytes)
+            Ok(zstd::decode(coded, plain_bytes)?)
         }
-        Coding::Planes => planes::decode(coded, width(parameters)?, plain_bytes),
-        Coding::Difference => planes::decode_difference(coded, predicted()?, width(parameters)?),
+        Coding::Planes => Ok(planes::decode(coded, width(parameters)?, plain_bytes)?),
+        Coding::Difference => Ok(planes::decode_difference(
+            coded,
+            predicted()?,
+            width(parameters)?,
+        )?),
         Coding::Exact => {
             no_parameters(parameters)?;
             exactly(coded, 0)?;
             Ok(predicted()?.to_vec())
         }
-        Coding::Residual | Coding::Weights => Err(FormatError::Unknown {
-            field: "coding",
-            value: coding.number().into(),
-        }),
+        Coding::Residual => modelled(Prediction::Same(predicted()?)),
+        Coding::Weights => modelled(Prediction::None),
     }
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A LEB128 number in its shortest form.
+fn varint(reader: &mut Reader<'_>) -> Result<u64, FormatError> {
+    const RULE: FormatError = FormatError::Invalid {
+        rule: "a varint is a shortest LEB128 of at most 64 bits",
+    };
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = reader.u8()?;
+        let part = u64::from(byte & 0x7f);
+        if part << shift >> shift != part || (byte == 0 && shift > 0) {
+            return Err(RULE);
+        }
+        value |= part << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(RULE)
 }
 
 fn no_parameters(parameters: &[u8]) -> Result<(), FormatError> {

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store_format::ids::{ChunkId, RecordId};
 use store_format::limits;
 use store_format::object::Object;
-use store_format::record::{Predictor, View};
+use store_format::record::{Coding, Predictor, Recipe, View};
 use store_format::verified::Verified;
 
-use crate::codec;
+use crate::codec::residual::Model;
+use crate::codec::{self, Elements};
 use crate::error::{Error, Result};
 use crate::store::pack_read::StoredRecord;
 use crate::store::read::Reader;
@@ -22,10 +23,14 @@ use crate::store::read::Reader;
 /// is decoded once.
 const SOURCE_BYTES_KEPT: u64 = 96 << 20;
 
+/// Models that are kept: those of the tensors in work, and of their sources.
+const MODELS_KEPT: usize = 64;
+
 /// Rebuilds chunks and objects from a store's records; safe to use from many threads.
 pub struct Rebuilder {
     reader: Reader,
     sources: Mutex<Kept>,
+    models: Mutex<HashMap<ChunkId, Arc<Model>>>,
 }
 
 impl Rebuilder {
@@ -35,6 +40,7 @@ impl Rebuilder {
         Self {
             reader,
             sources: Mutex::default(),
+            models: Mutex::default(),
         }
     }
 
@@ -87,11 +93,12 @@ impl Rebuilder {
     fn rebuild(&self, id: &ChunkId, depth_max: u8) -> Result<Verified> {
         self.first_whole(&(*id).into(), "chunk", |record| {
             let predicted = self.predict(record, depth_max)?;
+            let model = self.model(&record.header.recipe)?;
             let plain = codec::decode(
-                record.header.recipe.coding,
-                &record.header.recipe.coding_parameters,
+                &record.header.recipe,
                 &record.coded,
                 predicted.as_deref(),
+                model.as_deref(),
                 plain_bytes(record)?,
             )?;
             Ok(Verified::check(id, plain)?)
@@ -162,6 +169,32 @@ impl Rebuilder {
         }
     }
 
+    /// The model of a modelled coding, read from its side chunk and kept for the tensor's others.
+    fn model(&self, recipe: &Recipe) -> Result<Option<Arc<Model>>> {
+        match recipe.coding {
+            Coding::Residual | Coding::Weights => {}
+            Coding::Stored | Coding::Zstd | Coding::Planes | Coding::Difference | Coding::Exact => {
+                return Ok(None);
+            }
+        }
+        let Some(side) = recipe.side.first() else {
+            return Err(Error::corrupt("a modelled record names its model"));
+        };
+        let shape = Elements::from_parameters(&recipe.coding_parameters)?.shape;
+        let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = models().get(side).filter(|model| model.shape() == shape) {
+            return Ok(Some(Arc::clone(model)));
+        }
+        // Side information counts depth 0: it has no sources.
+        let model = Arc::new(Model::parse(shape, self.rebuild(side, 0)?.bytes())?);
+        let mut models = models();
+        if models.len() >= MODELS_KEPT {
+            models.clear();
+        }
+        models.insert(*side, Arc::clone(&model));
+        Ok(Some(model))
+    }
+
     fn read_view(&self, view: &View, depth_max: u8) -> Result<Vec<u8>> {
         let total = view
             .bytes()
@@ -205,13 +238,7 @@ impl Rebuilder {
 pub fn decode_plain(record: &StoredRecord) -> Result<Vec<u8>> {
     let recipe = &record.header.recipe;
     let bytes = plain_bytes(record)?;
-    Ok(codec::decode(
-        recipe.coding,
-        &recipe.coding_parameters,
-        &record.coded,
-        None,
-        bytes,
-    )?)
+    codec::decode(recipe, &record.coded, None, None, bytes)
 }
 
 fn plain_bytes(record: &StoredRecord) -> Result<usize> {

@@ -1,0 +1,212 @@
+//! Ratio and speed of the residual coder on real pairs of models, beside memcpy.
+//!
+//! `SPARSE_DATA` names a directory of models; without it nothing is measured. An argument keeps
+//! only the pairs whose name contains it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sparse_store::codec::residual::{
+    Level, Model, Prediction, Statistics, TensorShape, decode, encode,
+};
+use store_format::dtype::DType;
+
+/// Target, base or nothing.
+const PAIRS: &[(&str, &str)] = &[
+    ("minilm/full-ft-bf16", "minilm/base-bf16"),
+    ("minilm/ckpt-b-bf16", "minilm/ckpt-a-bf16"),
+    ("minilm/full-ft-f16", "minilm/base-f16"),
+    ("minilm/ckpt-b-f16", "minilm/ckpt-a-f16"),
+    ("minilm/full-ft-f32", "minilm/base-f32"),
+    ("minilm/ckpt-b-f32", "minilm/ckpt-a-f32"),
+    ("llama-small/full-ft", "llama-small/base"),
+    ("smollm/full-ft", "smollm/base"),
+    ("minilm/base-bf16", ""),
+    ("llama-small/base", ""),
+    ("minilm/base-f16", ""),
+    ("minilm/base-f32", ""),
+];
+
+struct Tensor {
+    shape: TensorShape,
+    bytes: Vec<u8>,
+}
+
+/// Tensors of a safetensors file by name.
+fn read(path: &Path) -> HashMap<String, Tensor> {
+    let file = std::fs::read(path).expect("the file can be read");
+    let header_len = u64::from_le_bytes(file[..8].try_into().expect("8 bytes")) as usize;
+    let header = std::str::from_utf8(&file[8..8 + header_len]).expect("a header is UTF-8");
+    let mut tensors = HashMap::new();
+    for part in header.split("\"dtype\":").skip(1) {
+        // The name is the last quoted word before this field.
+        let before = &header[..part.as_ptr() as usize - header.as_ptr() as usize - 8];
+        let name_end = before.trim_end_matches([' ', '{', ':']).len() - 1;
+        let name_start = before[..name_end].rfind('"').expect("a name") + 1;
+        let field = |name: &str| {
+            let at = part.find(name).expect("a field") + name.len();
+            let list = &part[at..][part[at..].find('[').expect("a list") + 1..];
+            list[..list.find(']').expect("its end")]
+                .split(',')
+                .filter_map(|n| n.trim().parse::<u64>().ok())
+                .collect::<Vec<_>>()
+        };
+        let dtype = part.trim_start().trim_start_matches('"');
+        let dtype = DType::from_name(&dtype[..dtype.find('"').expect("a type")]).expect("known");
+        let dims = field("\"shape\":");
+        let range = field("\"data_offsets\":");
+        let cols = dims.last().copied().unwrap_or(1);
+        let rows = dims.iter().rev().skip(1).product();
+        let start = 8 + header_len;
+        tensors.insert(
+            before[name_start..name_end].to_owned(),
+            Tensor {
+                shape: TensorShape { dtype, rows, cols },
+                bytes: file[start + range[0] as usize..start + range[1] as usize].to_vec(),
+            },
+        );
+    }
+    tensors
+}
+
+fn file_of(root: &Path, name: &str) -> PathBuf {
+    root.join(name).join("model.safetensors")
+}
+
+#[derive(Default)]
+struct Total {
+    plain: usize,
+    side: usize,
+    coded: usize,
+    statistics: Duration,
+    encode: Duration,
+    decode: Duration,
+}
+
+/// Elements of a chunk: whole rows, at most 2^20.
+fn chunk_len(shape: TensorShape) -> usize {
+    let most = 1u64 << 20;
+    (if shape.cols == 0 || shape.cols > most {
+        most
+    } else {
+        most / shape.cols * shape.cols
+    }) as usize
+}
+
+fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Total) {
+    let width = tensor.shape.dtype.block().1 as usize;
+    let step = chunk_len(tensor.shape) * width;
+    let predict = |at: usize, len: usize| match base {
+        Some(base) => Prediction::Same(&base.bytes[at..at + len]),
+        None => Prediction::None,
+    };
+    total.plain += tensor.bytes.len();
+    let clock = Instant::now();
+    let Some(mut statistics) = Statistics::new(tensor.shape, level, base.is_some()) else {
+        total.coded += tensor.bytes.len();
+        return;
+    };
+    for (n, part) in tensor.bytes.chunks(step).enumerate() {
+        statistics.add(
+            (n * step / width) as u64,
+            part,
+            predict(n * step, part.len()),
+        );
+    }
+    let model = statistics.finish();
+    let side = model.to_bytes();
+    total.statistics += clock.elapsed();
+    total.side += side.len();
+    let mut coded = Vec::new();
+    let mut out = vec![0u8; step.min(tensor.bytes.len())];
+    let read = if side.is_empty() {
+        model.clone()
+    } else {
+        Model::parse(tensor.shape, &side).expect("a model parses")
+    };
+    for (n, part) in tensor.bytes.chunks(step).enumerate() {
+        let first = (n * step / width) as u64;
+        coded.clear();
+        let clock = Instant::now();
+        encode(
+            &model,
+            first,
+            part,
+            predict(n * step, part.len()),
+            &mut coded,
+        );
+        total.encode += clock.elapsed();
+        total.coded += coded.len();
+        let clock = Instant::now();
+        let out = &mut out[..part.len()];
+        decode(&read, first, &coded, predict(n * step, part.len()), out).expect("a chunk decodes");
+        total.decode += clock.elapsed();
+        assert!(out == part, "decoded bytes differ");
+    }
+}
+
+fn main() {
+    let Some(root) = std::env::var_os("SPARSE_DATA").map(PathBuf::from) else {
+        println!("set SPARSE_DATA to a directory of models");
+        return;
+    };
+    let only = std::env::args()
+        .skip(1)
+        .find(|a| !a.starts_with("--"))
+        .unwrap_or_default();
+    let details = std::env::var_os("SPARSE_DETAILS").is_some();
+    let source = vec![1u8; 64 << 20];
+    let mut copy = vec![0u8; 64 << 20];
+    let mut fastest = Duration::MAX;
+    for _ in 0..4 {
+        let clock = Instant::now();
+        copy.copy_from_slice(std::hint::black_box(&source));
+        fastest = fastest.min(clock.elapsed());
+    }
+    std::hint::black_box(&copy);
+    println!(
+        "memcpy {:.2} GB/s",
+        (64 << 20) as f64 / fastest.as_secs_f64() / 1e9
+    );
+    for &(target_name, base_name) in PAIRS {
+        let target_path = file_of(&root, target_name);
+        if !format!("{target_name} {base_name}").contains(&only) || !target_path.exists() {
+            continue;
+        }
+        let targets = read(&target_path);
+        let bases = if base_name.is_empty() {
+            HashMap::new()
+        } else {
+            read(&file_of(&root, base_name))
+        };
+        let mut names: Vec<&String> = targets.keys().collect();
+        names.sort();
+        for level in [Level::Fast, Level::Default, Level::Max] {
+            let mut total = Total::default();
+            for &name in &names {
+                let base = bases.get(name).filter(|b| b.shape == targets[name].shape);
+                let before = (total.coded, total.side);
+                measure(&targets[name], base, level, &mut total);
+                if details && level == Level::Default {
+                    println!(
+                        "  {name} {:?} coded {} side {}",
+                        targets[name].shape,
+                        total.coded - before.0,
+                        total.side - before.1
+                    );
+                }
+            }
+            let speed = |time: Duration| total.plain as f64 / time.as_secs_f64() / 1e9;
+            println!(
+                "{target_name:22} on {base_name:20} {level:?}: ratio {:.4} (side {:.5}), GB/s encode {:.2} (first pass {:.2}, second {:.2}), decode {:.2}",
+                (total.coded + total.side) as f64 / total.plain as f64,
+                total.side as f64 / total.plain as f64,
+                speed(total.statistics + total.encode),
+                speed(total.statistics),
+                speed(total.encode),
+                speed(total.decode),
+            );
+        }
+    }
+}

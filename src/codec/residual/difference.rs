@@ -1,0 +1,576 @@
+//! Floating-point elements coded as differences to a prediction.
+//!
+//! May use: `store_format` and the files beside it. The expected change and the prediction's
+//! exponent choose the table; signs and magnitudes are integers throughout.
+
+use store_format::FormatError;
+
+use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
+use super::bits::{BitReader, BitWriter, Fields};
+use super::kernel::{self, Coded, Join16, Map16, Places, Split16};
+use super::number::{self, Number};
+use super::prediction::{PART, Prediction, element};
+use super::rans;
+use super::scale::{GLOBAL_MAX, Scales, read_steps, write_steps};
+use super::table::{TABLES_MAX, Tables};
+
+/// Logarithm of the sum of a table's frequencies.
+pub(super) const BITS: u32 = 10;
+
+/// Contexts before they are merged: 32 distances of four kinds, and a prediction of zero.
+pub(super) const CONTEXTS: usize = 129;
+
+/// The context of a prediction of zero.
+pub(super) const ZERO: usize = 128;
+
+const ROWS: u8 = 1;
+const COLUMNS: u8 = 2;
+const HOT: u8 = 4;
+const FRACTION: u8 = 8;
+const ZEROS: u8 = 16;
+
+/// What the elements of a tensor share.
+#[derive(Clone, Debug)]
+pub(super) struct Difference {
+    pub alphabet: Alphabet,
+    pub scales: Scales,
+    /// Whether the fraction of the prediction chooses contexts.
+    pub fraction: bool,
+    /// Whether predictions of zero have a table and symbols of their own.
+    pub zeros: bool,
+    /// The table of each context.
+    pub map: [u8; CONTEXTS],
+    pub tables: Tables,
+    /// Interleaved coders of a block.
+    pub lanes: usize,
+}
+
+/// What vector code needs, laid out once a block.
+struct Fast {
+    map: Option<Map16>,
+    places: Places,
+}
+
+/// The elements of a part as the coders see them.
+struct Part<'a> {
+    scales: &'a [i16],
+    prediction: Prediction<'a>,
+    /// The rounded prediction of 16-bit elements where the prediction has a fraction.
+    rounded: &'a [u8],
+    fractions: Option<&'a [i16]>,
+}
+
+impl Part<'_> {
+    /// The rounded prediction in the bytes of 16-bit elements.
+    fn predicted(&self) -> &[u8] {
+        match self.prediction {
+            Prediction::Same(bytes) => bytes,
+            Prediction::Fraction(_) => self.rounded,
+            Prediction::None => &[],
+        }
+    }
+}
+
+/// Room for the rounded prediction of a part.
+struct Rounded {
+    elements: Vec<u8>,
+    fractions: Vec<i16>,
+}
+
+impl Default for Rounded {
+    fn default() -> Self {
+        Self {
+            elements: Vec::new(),
+            fractions: Vec::new(),
+        }
+    }
+}
+
+impl Rounded {
+    fn part<'a>(
+        &'a mut self,
+        number: Number,
+        scales: &'a [i16],
+        prediction: Prediction<'a>,
+    ) -> Part<'a> {
+        if let (Prediction::Fraction(patterns), 2) = (prediction, number.bytes) {
+            self.elements.clear();
+            self.fractions.clear();
+            for index in 0..patterns.len() {
+                let (pattern, fraction) = prediction.pattern(number, index);
+                let bits = element(number, pattern) as u16;
+                self.elements.extend_from_slice(&bits.to_le_bytes());
+                self.fractions.push(fraction);
+            }
+        }
+        Part {
+            scales,
+            prediction,
+            rounded: &self.elements,
+            fractions: matches!(prediction, Prediction::Fraction(_))
+                .then_some(self.fractions.as_slice())
+                .filter(|_| number.bytes == 2),
+        }
+    }
+}
+
+/// How contexts are counted for a number type: the distance at context 0, and the step.
+pub(super) const fn context_rule(number: Number) -> (i32, u32) {
+    let low = -4 * (number.bias + number.mantissa as i32);
+    if number.bytes == 4 {
+        (low - 8, 2)
+    } else {
+        (low - 20, 1)
+    }
+}
+
+/// The context of one element before merging.
+pub(super) fn context(
+    number: Number,
+    second: Second,
+    scale: i16,
+    pattern: u32,
+    fraction: i16,
+) -> usize {
+    let (low, step) = context_rule(number);
+    let magnitude = pattern & 0x7FFF_FFFF;
+    let exponent = (magnitude >> number.mantissa) as i32;
+    let distance = (i32::from(scale) - 4 * exponent - low) >> step;
+    let c1 = match second {
+        Second::Fraction => (i32::from(fraction).unsigned_abs() >> 13).min(3),
+        Second::Mantissa => (magnitude >> (number.mantissa - 2)) & 3,
+        Second::Nothing => 0,
+    };
+    4 * distance.clamp(0, 31) as usize + c1 as usize
+}
+
+/// What the lower part of a context is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    Nothing,
+    /// How far the prediction lies from where its rounding would change.
+    Fraction,
+    /// The top two bits of the prediction's mantissa.
+    Mantissa,
+}
+
+/// The symbol and raw bits of one element; `zero` where the prediction is 0 and that matters.
+pub(super) fn symbol_of(
+    alphabet: &Alphabet,
+    zero: bool,
+    scale: i16,
+    pattern: u32,
+    fraction: i16,
+    target: u64,
+) -> (u8, u32) {
+    let number = alphabet.number;
+    let width = number.width();
+    let magnitude = target as u32 & number.magnitude_max();
+    let negative = (target >> (width - 1)) as u32 & 1;
+    let flip = negative != pattern >> 31;
+    if zero {
+        if magnitude == 0 && !flip {
+            return (0, 0);
+        }
+        let exponent = (magnitude >> number.mantissa) as i32;
+        let symbol = exponent - zero_exponent(number, scale) + ZERO_BELOW;
+        if !(1..ZERO_SYMBOLS as i32).contains(&symbol) {
+            return (alphabet.escape(), 0);
+        }
+        let raw = magnitude & ((1 << number.mantissa) - 1) | negative << number.mantissa;
+        return (symbol as u8, raw);
+    }
+    let difference = i64::from(magnitude) - i64::from(pattern & 0x7FFF_FFFF);
+    if flip {
+        alphabet.find(difference, true)
+    } else if fraction < 0 {
+        alphabet.find(-difference, false)
+    } else {
+        alphabet.find(difference, false)
+    }
+}
+
+/// The exponent field that a scale stands for.
+fn zero_exponent(number: Number, scale: i16) -> i32 {
+    let largest = (number.magnitude_max() >> number.mantissa) as i32;
+    (i32::from(scale >> 2) + number.bias).clamp(0, largest)
+}
+
+/// Raw bits after a symbol.
+pub(super) fn raw_bits(alphabet: &Alphabet, zero: bool, symbol: u8) -> u32 {
+    if zero && symbol != alphabet.escape() {
+        return if symbol == 0 {
+            0
+        } else {
+            alphabet.number.mantissa + 1
+        };
+    }
+    alphabet.symbol(symbol).raw
+}
+
+/// The element of a symbol and its raw bits.
+fn element_of(
+    alphabet: &Alphabet,
+    zero: bool,
+    (scale, pattern, fraction): (i16, u32, i16),
+    symbol: u8,
+    raw: u32,
+) -> u64 {
+    let number = alphabet.number;
+    let mask = number.magnitude_max();
+    if zero && symbol != alphabet.escape() {
+        if symbol == 0 {
+            return element(number, pattern);
+        }
+        let exponent = zero_exponent(number, scale) + i32::from(symbol) - ZERO_BELOW;
+        let low = raw & ((1 << number.mantissa) - 1);
+        let magnitude = ((exponent as u32) << number.mantissa).wrapping_add(low) & mask;
+        return element(number, (raw >> number.mantissa) << 31 | magnitude);
+    }
+    let place = alphabet.symbol(symbol);
+    let base = pattern & 0x7FFF_FFFF;
+    let size = (place.start as u32).wrapping_add(raw);
+    let (sign, magnitude) = match place.class {
+        Class::Escape => return u64::from(raw),
+        Class::Flip => (!pattern, base.wrapping_add(size)),
+        Class::Move { negative } if negative == (fraction < 0) => {
+            (pattern, base.wrapping_add(size))
+        }
+        Class::Move { .. } => (pattern, base.wrapping_sub(size)),
+    };
+    element(number, (sign & (1 << 31)) | (magnitude & mask))
+}
+
+impl Difference {
+    /// What the lower part of the contexts is made of.
+    pub fn second(&self) -> Second {
+        if self.fraction {
+            Second::Fraction
+        } else if self.alphabet.hot.is_empty() {
+            Second::Nothing
+        } else {
+            Second::Mantissa
+        }
+    }
+
+    /// The table of one element, and whether it has the symbols of a zero prediction.
+    fn table_of(&self, scale: i16, pattern: u32, fraction: i16) -> (u8, bool) {
+        if self.zeros && pattern & 0x7FFF_FFFF == 0 {
+            return (self.map[ZERO], true);
+        }
+        let number = self.alphabet.number;
+        let context = context(number, self.second(), scale, pattern, fraction);
+        (self.map[context], false)
+    }
+
+    /// What vector code needs of the tables and symbols.
+    fn fast(&self) -> Fast {
+        let number = self.alphabet.number;
+        let (low, step) = context_rule(number);
+        let plain = number.bytes == 2 && step == 1 && self.second() == Second::Nothing;
+        Fast {
+            map: plain.then(|| Map16 {
+                mantissa: number.mantissa as i32,
+                low: low as i16,
+                map: std::array::from_fn(|i| self.map[4 * i]),
+                zero: self.zeros.then_some(self.map[ZERO]),
+            }),
+            places: Places::new(&self.alphabet),
+        }
+    }
+
+    /// Fills the tables of the elements of a part.
+    fn indexes(&self, fast: &Fast, part: &Part, out: &mut [u8]) {
+        let number = self.alphabet.number;
+        let mut done = 0;
+        if let Some(map) = &fast.map {
+            done = kernel::indexes16(map, part.scales, part.predicted(), out);
+        }
+        for (i, index) in out.iter_mut().enumerate().skip(done) {
+            let (pattern, fraction) = part.prediction.pattern(number, i);
+            *index = self.table_of(part.scales[i], pattern, fraction).0;
+        }
+    }
+
+    /// Codes a block; the stream, and the raw bits.
+    pub fn encode(&self, first: u64, target: &[u8], prediction: Prediction) -> (Vec<u8>, Vec<u8>) {
+        let width = self.alphabet.number.bytes;
+        let len = target.len() / width;
+        let fast = self.fast();
+        let mut rounded = Rounded::default();
+        let mut scales = [0i16; PART];
+        let mut indexes = [0u8; PART];
+        let mut slots = vec![0u32; len];
+        let mut raw = BitWriter::default();
+        for start in (0..len).step_by(PART) {
+            let count = PART.min(len - start);
+            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let part = rounded.part(
+                self.alphabet.number,
+                &scales[..count],
+                prediction.slice(width, start, count),
+            );
+            self.indexes(&fast, &part, &mut indexes[..count]);
+            self.split(
+                &part,
+                &indexes[..count],
+                &target[start * width..(start + count) * width],
+                &mut slots[start..start + count],
+                &mut raw,
+            );
+        }
+        let mut stream = Vec::new();
+        rans::encode(BITS, self.lanes, &slots, &mut stream);
+        (stream, raw.finish())
+    }
+
+    /// Slots and raw bits of the elements of a part.
+    fn split(
+        &self,
+        part: &Part,
+        indexes: &[u8],
+        target: &[u8],
+        slots: &mut [u32],
+        raw: &mut BitWriter,
+    ) {
+        let mut done = 0;
+        let number = self.alphabet.number;
+        if number.bytes == 2 {
+            let split = Split16 {
+                number,
+                moves: self.alphabet.moves(),
+                alphabet: self.alphabet.len() as u32,
+                zeros: self.zeros,
+                tables: &self.tables,
+            };
+            done = kernel::split16(
+                &split,
+                indexes,
+                part.predicted(),
+                part.fractions,
+                target,
+                slots,
+                raw,
+                &mut |i| self.code(part, indexes, target, i),
+            );
+        }
+        for (i, slot) in slots.iter_mut().enumerate().skip(done) {
+            let coded = self.code(part, indexes, target, i);
+            *slot = coded.slot;
+            raw.put(u64::from(coded.raw), coded.count);
+        }
+    }
+
+    /// Slot and raw bits of one element.
+    fn code(&self, part: &Part, indexes: &[u8], target: &[u8], index: usize) -> Coded {
+        let number = self.alphabet.number;
+        let (pattern, fraction) = part.prediction.pattern(number, index);
+        let element = number::load(target, number.bytes, index);
+        let zero = self.zeros && pattern & 0x7FFF_FFFF == 0;
+        let (table, scale) = (indexes[index], part.scales[index]);
+        let (symbol, raw) = symbol_of(&self.alphabet, zero, scale, pattern, fraction, element);
+        let slot = self.tables.slot(table, symbol);
+        if slot == 0 || symbol == self.alphabet.escape() {
+            return Coded {
+                slot: self.tables.slot(table, self.alphabet.escape()),
+                raw: element as u32,
+                count: number.width(),
+            };
+        }
+        Coded {
+            slot,
+            raw,
+            count: raw_bits(&self.alphabet, zero, symbol),
+        }
+    }
+
+    /// Decodes a block.
+    pub fn decode(
+        &self,
+        first: u64,
+        stream: &[u8],
+        raw: &[u8],
+        prediction: Prediction,
+        out: &mut [u8],
+    ) -> Result<(), FormatError> {
+        let width = self.alphabet.number.bytes;
+        let mut decoder = rans::Decoder::new(stream, self.lanes).ok_or(FormatError::Truncated {
+            what: "the states of a block",
+        })?;
+        let mut bits = BitReader::new(raw);
+        let fast = self.fast();
+        let mut rounded = Rounded::default();
+        let mut scales = [0i16; PART];
+        let (mut indexes, mut symbols) = ([0u8; PART], [0u8; PART]);
+        for (n, out) in out.chunks_mut(PART * width).enumerate() {
+            let count = out.len() / width;
+            let start = n * PART;
+            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let part = rounded.part(
+                self.alphabet.number,
+                &scales[..count],
+                prediction.slice(width, start, count),
+            );
+            self.indexes(&fast, &part, &mut indexes[..count]);
+            decoder.decode(&self.tables, &indexes[..count], &mut symbols[..count]);
+            self.join(&fast, &part, &symbols[..count], &mut bits, out);
+        }
+        if decoder.is_finished() && bits.is_finished() {
+            Ok(())
+        } else {
+            Err(FormatError::Invalid {
+                rule: "a coded block ends where its coder began",
+            })
+        }
+    }
+
+    /// Puts the elements of a part together.
+    fn join(&self, fast: &Fast, part: &Part, symbols: &[u8], bits: &mut BitReader, out: &mut [u8]) {
+        let number = self.alphabet.number;
+        let mut at = 0;
+        while at < symbols.len() {
+            if number.bytes == 2 {
+                let join = Join16 {
+                    places: &fast.places,
+                    zeros: self.zeros,
+                    raw: bits.bytes(),
+                };
+                at += kernel::join16(
+                    &join,
+                    &symbols[at..],
+                    &part.predicted()[2 * at..],
+                    part.fractions.map(|fractions| &fractions[at..]),
+                    &mut bits.position,
+                    &mut out[2 * at..],
+                );
+            }
+            // One group by the plain twin, then the vectors again.
+            let end = (at + 16).min(symbols.len());
+            for (i, &symbol) in symbols[..end].iter().enumerate().skip(at) {
+                let (pattern, fraction) = part.prediction.pattern(number, i);
+                let zero = self.zeros && pattern & 0x7FFF_FFFF == 0;
+                let low = bits.take(raw_bits(&self.alphabet, zero, symbol)) as u32;
+                let place = (part.scales[i], pattern, fraction);
+                let element = element_of(&self.alphabet, zero, place, symbol, low);
+                number::store(out, number.bytes, i, element);
+            }
+            at = end;
+        }
+    }
+
+    /// Appends what a tensor's chunks share.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        out.push(
+            flag(!self.scales.rows.is_empty(), ROWS)
+                | flag(!self.scales.columns.is_empty(), COLUMNS)
+                | flag(!self.alphabet.hot.is_empty(), HOT)
+                | flag(self.fraction, FRACTION)
+                | flag(self.zeros, ZEROS),
+        );
+        out.extend_from_slice(&self.scales.global.to_le_bytes());
+        if !self.alphabet.hot.is_empty() {
+            out.push(self.alphabet.hot.len() as u8);
+            for hot in &self.alphabet.hot {
+                out.extend_from_slice(&hot.to_le_bytes());
+            }
+        }
+        for scales in [&self.scales.rows, &self.scales.columns] {
+            if !scales.is_empty() {
+                let steps: Vec<i16> = scales.iter().map(|&s| s / 2).collect();
+                write_steps(&steps, out);
+            }
+        }
+        let mut map = [0u8; 16];
+        for i in 1..ZERO {
+            if self.map[i] != self.map[i - 1] {
+                map[i / 8] |= 1 << (i % 8);
+            }
+        }
+        out.extend_from_slice(&map);
+        self.tables.write(out);
+    }
+
+    /// Reads what [`Difference::write`] wrote.
+    pub fn read(
+        fields: &mut Fields,
+        number: Number,
+        rows: u64,
+        row_len: u64,
+    ) -> Result<Self, FormatError> {
+        let flags = fields.byte()?;
+        if flags & !(ROWS | COLUMNS | HOT | FRACTION | ZEROS) != 0 {
+            return Err(FormatError::Unknown {
+                field: "flags of side information",
+                value: u64::from(flags),
+            });
+        }
+        let global = fields.i16()?;
+        if global.unsigned_abs() > GLOBAL_MAX.unsigned_abs() {
+            return Err(FormatError::Invalid {
+                rule: "a global scale is at most 8000 quarter octaves",
+            });
+        }
+        let hot = if flags & HOT == 0 {
+            Vec::new()
+        } else {
+            read_hot(fields, number)?
+        };
+        let mut scales = Scales {
+            global,
+            row_len,
+            ..Scales::default()
+        };
+        let doubled = |steps: Vec<i16>| steps.into_iter().map(|s| 2 * s).collect();
+        if flags & ROWS != 0 {
+            scales.rows = doubled(read_steps(fields, rows)?);
+        }
+        if flags & COLUMNS != 0 {
+            scales.columns = doubled(read_steps(fields, row_len)?);
+        }
+        let zeros = flags & ZEROS != 0;
+        let (map, count) = read_map(fields.take(16)?, zeros)?;
+        let alphabet = Alphabet::new(number, hot);
+        let tables = Tables::read(fields, BITS, alphabet.len(), count)?;
+        Ok(Self {
+            alphabet,
+            scales,
+            fraction: flags & FRACTION != 0,
+            zeros,
+            map,
+            tables,
+            lanes: rans::LANES,
+        })
+    }
+}
+
+/// The table of each context from the bits that say where the number grows.
+fn read_map(bits: &[u8], zeros: bool) -> Result<([u8; CONTEXTS], usize), FormatError> {
+    let mut map = [0u8; CONTEXTS];
+    let mut table = 0u8;
+    for (i, slot) in map[..ZERO].iter_mut().enumerate() {
+        table += (bits[i / 8] >> (i % 8)) & 1;
+        *slot = table;
+    }
+    table += u8::from(zeros);
+    map[ZERO] = table;
+    let count = usize::from(table) + 1;
+    if bits[0] & 1 != 0 || count > TABLES_MAX {
+        return Err(FormatError::Invalid {
+            rule: "the first context has table 0, and there are at most 40 tables",
+        });
+    }
+    Ok((map, count))
+}
+
+fn read_hot(fields: &mut Fields, number: Number) -> Result<Vec<i32>, FormatError> {
+    let count = usize::from(fields.byte()?);
+    if count == 0 || count > super::alphabet::HOT_MAX || number.bytes == 1 {
+        return Err(FormatError::Invalid {
+            rule: "a list of hot differences has 1 to 32 of them and no 8-bit elements",
+        });
+    }
+    (0..count)
+        .map(|_| Ok(fields.number(4)? as u32 as i32))
+        .collect()
+}

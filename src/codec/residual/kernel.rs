@@ -1,0 +1,183 @@
+//! The doors to vector code, and what it needs laid out.
+//!
+//! May use: `alphabet`, `number`, `rans`, `table`, the vector files. Each function does a first
+//! part of its work and says how many elements that were; 0 is always a right answer, and the
+//! caller's plain code does the rest with the same result.
+
+use super::alphabet::{Alphabet, Class};
+use super::bits::BitWriter;
+use super::number::Number;
+use super::rans::Decoder;
+use super::table::Tables;
+
+#[cfg(target_arch = "x86_64")]
+use super::{avx2_decode, avx2_encode};
+
+/// Whether vector code runs here.
+pub(super) fn is_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// Defines a door: the vector function where it runs, 0 elsewhere.
+macro_rules! door {
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident) => {
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $kind),*) -> usize {
+            #[cfg(target_arch = "x86_64")]
+            if is_available() {
+                return $file::$name($($arg),*);
+            }
+            $(let _ = $arg;)*
+            0
+        }
+    };
+}
+
+door! {
+    /// Decodes symbols in whole groups of lanes.
+    decode(decoder: &mut Decoder, tables: &Tables, indexes: &[u8], symbols: &mut [u8])
+    in avx2_decode
+}
+door! {
+    /// The tables of 16-bit elements; `predicted` holds two bytes an element.
+    indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_decode
+}
+door! {
+    /// Puts 16-bit elements together until a special one or the end of the raw bits is near;
+    /// moves `position`, in bits.
+    join16(join: &Join16, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
+           position: &mut usize, out: &mut [u8]) in avx2_decode
+}
+door! {
+    /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
+    split16(split: &Split16, indexes: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
+            target: &[u8], slots: &mut [u32], raw: &mut BitWriter,
+            patch: &mut dyn FnMut(usize) -> Coded) in avx2_encode
+}
+door! {
+    /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
+    /// `states` and `words` go on from what the caller coded; words are the last first.
+    encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words) in avx2_encode
+}
+
+/// One coded element: its slot, and its raw bits and their number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Coded {
+    pub slot: u32,
+    pub raw: u32,
+    pub count: u32,
+}
+
+/// Words written from the end of a buffer towards its start.
+pub(super) struct Words {
+    pub buffer: Vec<u8>,
+    /// Where the words begin.
+    pub start: usize,
+}
+
+impl Words {
+    /// Room for `count` words and the width of a vector.
+    pub fn new(count: usize) -> Self {
+        let bytes = 2 * count + 32;
+        Self {
+            buffer: vec![0; bytes],
+            start: bytes,
+        }
+    }
+
+    pub fn push(&mut self, word: u16) {
+        self.start -= 2;
+        self.buffer[self.start..self.start + 2].copy_from_slice(&word.to_le_bytes());
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+/// How contexts of 16-bit elements lead to tables.
+#[derive(Clone, Debug)]
+pub(super) struct Map16 {
+    /// Bits of the mantissa.
+    pub mantissa: i32,
+    /// The distance at context 0.
+    pub low: i16,
+    /// The table of each distance.
+    pub map: [u8; 32],
+    /// The table of predictions of zero, where they have one.
+    pub zero: Option<u8>,
+}
+
+/// What symbols stand for, laid out for vectors.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    /// Differences of the first 15 symbols.
+    pub small: [i8; 16],
+    /// Of each symbol: the start in the low 16 bits, the number of raw bits in the next 8, then
+    /// the flags below.
+    pub wide: [u32; 256],
+    /// The whole start of each symbol.
+    pub starts: [u32; 256],
+}
+
+/// The difference is negative.
+pub(super) const NEGATIVE: u32 = 1 << 24;
+/// The sign is the other one.
+pub(super) const FLIP: u32 = 2 << 24;
+/// The element follows raw.
+pub(super) const ESCAPE: u32 = 4 << 24;
+
+impl Places {
+    pub fn new(alphabet: &Alphabet) -> Self {
+        let mut small = [0i8; 16];
+        let mut wide = [ESCAPE; 256];
+        let mut starts = [0u32; 256];
+        for (number, symbol) in alphabet.symbols().iter().enumerate() {
+            let flags = match symbol.class {
+                Class::Move { negative: false } => 0,
+                Class::Move { negative: true } => NEGATIVE,
+                Class::Flip => FLIP,
+                Class::Escape => ESCAPE,
+            };
+            starts[number] = symbol.start as u32;
+            wide[number] = (symbol.start as u32 & 0xFFFF) | symbol.raw << 16 | flags;
+            if (1..15).contains(&number) {
+                let size = symbol.start as i8;
+                small[number] = if flags == NEGATIVE { -size } else { size };
+            }
+        }
+        Self {
+            small,
+            wide,
+            starts,
+        }
+    }
+}
+
+/// What putting 16-bit elements together needs.
+pub(super) struct Join16<'a> {
+    pub places: &'a Places,
+    /// Whether predictions of zero have symbols of their own.
+    pub zeros: bool,
+    pub raw: &'a [u8],
+}
+
+/// What taking 16-bit elements apart needs.
+pub(super) struct Split16<'a> {
+    pub number: Number,
+    /// Ranges of a difference beside zero.
+    pub moves: u32,
+    pub alphabet: u32,
+    /// Whether predictions of zero have symbols of their own.
+    pub zeros: bool,
+    pub tables: &'a Tables,
+}

@@ -1,0 +1,292 @@
+//! Floating-point elements coded without a prediction.
+//!
+//! May use: `store_format` and the files beside it. The exponent and two bits of mantissa are a
+//! symbol in the context of the row's and column's size; sign and the other bits of the upper
+//! half follow raw, low bytes of wide types as planes.
+
+use store_format::FormatError;
+
+use super::bits::{BitReader, BitWriter, Fields};
+use super::number::{self, Number};
+use super::planes::Planes;
+use super::prediction::PART;
+use super::rans;
+use super::scale::{Scales, read_steps, write_steps};
+use super::table::{TABLES_MAX, Tables};
+
+/// Logarithm of the sum of a table's frequencies.
+pub(super) const BITS: u32 = 11;
+
+/// Contexts before they are merged.
+pub(super) const CONTEXTS: usize = 32;
+
+/// The symbol of a head that follows raw.
+pub(super) const ESCAPE: u8 = 255;
+
+/// Symbols beside zero and the escape.
+pub(super) const WINDOW: u32 = 254;
+
+const ROWS: u8 = 1;
+const COLUMNS: u8 = 2;
+
+/// The upper bytes of an element, which hold sign, exponent and the first bits of mantissa.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// Bytes of the head, 1 or 2.
+    pub bytes: usize,
+    /// Bytes below it.
+    pub tail: usize,
+    /// Bits of the head's magnitude that follow raw.
+    pub low: u32,
+}
+
+impl Head {
+    pub fn of(number: Number) -> Self {
+        let bytes = number.bytes.min(2);
+        let tail = number.bytes - bytes;
+        let mantissa = number.mantissa - 8 * tail as u32;
+        Self {
+            bytes,
+            tail,
+            low: if bytes == 1 { 0 } else { mantissa - 2 },
+        }
+    }
+
+    /// The head of an element, as the low bits.
+    pub fn load(self, bytes: &[u8], index: usize) -> u32 {
+        (number::load(bytes, self.bytes + self.tail, index) >> (8 * self.tail)) as u32
+    }
+
+    /// The part of a head that chooses the symbol.
+    pub fn upper(self, head: u32) -> u32 {
+        (head & ((1 << (8 * self.bytes - 1)) - 1)) >> self.low
+    }
+
+    /// The symbol of a head; `lowest` is the upper part of symbol 1.
+    pub fn symbol(self, head: u32, lowest: u32) -> u8 {
+        if head == 0 {
+            return 0;
+        }
+        let place = self.upper(head).wrapping_sub(lowest);
+        if place < WINDOW {
+            place as u8 + 1
+        } else {
+            ESCAPE
+        }
+    }
+}
+
+/// What the elements of a tensor share.
+#[derive(Clone, Debug)]
+pub(super) struct Magnitude {
+    pub head: Head,
+    /// The upper part of a head that symbol 1 stands for.
+    pub lowest: u16,
+    pub scales: Scales,
+    /// The table of each context.
+    pub map: [u8; CONTEXTS],
+    pub tables: Tables,
+    /// Tables of the low bytes.
+    pub tail: Planes,
+}
+
+/// The context of a scale relative to the tensor's.
+pub(super) fn context(scale: i16) -> usize {
+    ((scale + 32) >> 1).clamp(0, 31) as usize
+}
+
+impl Magnitude {
+    /// Codes a block; the stream, and the raw bytes.
+    pub fn encode(&self, first: u64, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let head = self.head;
+        let len = target.len() / (head.bytes + head.tail);
+        let mut scales = [0i16; PART];
+        let mut slots: Vec<u32> = Vec::with_capacity(len);
+        let mut bits = BitWriter::default();
+        let mut exceptions = Vec::new();
+        let sign = 8 * head.bytes as u32 - 1;
+        for start in (0..len).step_by(PART) {
+            let part = PART.min(len - start);
+            self.scales.fill(first + start as u64, &mut scales[..part]);
+            for (i, &scale) in scales[..part].iter().enumerate() {
+                let value = head.load(target, start + i);
+                let table = self.map[context(scale)];
+                let mut symbol = head.symbol(value, u32::from(self.lowest));
+                let mut slot = self.tables.slot(table, symbol);
+                if slot == 0 {
+                    symbol = ESCAPE;
+                    slot = self.tables.slot(table, symbol);
+                }
+                slots.push(slot);
+                if symbol == ESCAPE {
+                    exceptions.extend_from_slice(&value.to_le_bytes()[..head.bytes]);
+                } else if symbol != 0 {
+                    let low = value & ((1 << head.low) - 1);
+                    bits.put(u64::from(low | (value >> sign) << head.low), head.low + 1);
+                }
+            }
+        }
+        let mut stream = Vec::new();
+        rans::encode(BITS, rans::LANES, &slots, &mut stream);
+        let mut raw = bits.finish();
+        raw.extend_from_slice(&exceptions);
+        let width = head.bytes + head.tail;
+        for plane in 0..head.tail {
+            let bytes: Vec<u8> = target.chunks_exact(width).map(|e| e[plane]).collect();
+            self.tail.encode_plane(plane, &bytes, &mut raw);
+        }
+        (stream, raw)
+    }
+
+    /// Decodes a block.
+    pub fn decode(
+        &self,
+        first: u64,
+        stream: &[u8],
+        raw: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), FormatError> {
+        let head = self.head;
+        let width = head.bytes + head.tail;
+        let len = out.len() / width;
+        let mut decoder =
+            rans::Decoder::new(stream, rans::LANES).ok_or(FormatError::Truncated {
+                what: "the states of a block",
+            })?;
+        let mut scales = [0i16; PART];
+        let mut indexes = [0u8; PART];
+        let mut symbols = vec![0u8; len];
+        for (n, part) in symbols.chunks_mut(PART).enumerate() {
+            let scales = &mut scales[..part.len()];
+            self.scales.fill(first + (n * PART) as u64, scales);
+            for (index, &scale) in indexes.iter_mut().zip(scales.iter()) {
+                *index = self.map[context(scale)];
+            }
+            decoder.decode(&self.tables, &indexes[..part.len()], part);
+        }
+        if !decoder.is_finished() {
+            return Err(FormatError::Invalid {
+                rule: "a coded block ends where its coder began",
+            });
+        }
+        self.join(&symbols, raw, out)
+    }
+
+    /// Puts elements together from symbols and raw bytes.
+    fn join(&self, symbols: &[u8], raw: &[u8], out: &mut [u8]) -> Result<(), FormatError> {
+        let head = self.head;
+        let width = head.bytes + head.tail;
+        let escapes = symbols.iter().filter(|&&s| s == ESCAPE).count();
+        let zeros = symbols.iter().filter(|&&s| s == 0).count();
+        let coded = (symbols.len() - escapes - zeros) * (head.low as usize + 1);
+        let mut fields = Fields::new(raw, "the raw bytes of a block");
+        let mut bits = BitReader::new(fields.take(coded.div_ceil(8))?);
+        let mut exceptions = fields.take(escapes * head.bytes)?.chunks_exact(head.bytes);
+        let sign = 8 * head.bytes as u32 - 1;
+        for (element, &symbol) in out.chunks_exact_mut(width).zip(symbols) {
+            let place = &mut element[head.tail..];
+            if symbol == ESCAPE {
+                place.copy_from_slice(exceptions.next().unwrap_or(&[0; 2][..head.bytes]));
+            } else if symbol == 0 {
+                place.fill(0);
+            } else {
+                let low = bits.take(head.low + 1) as u32;
+                let upper = u32::from(self.lowest) + u32::from(symbol) - 1;
+                let magnitude =
+                    (upper << head.low | low & ((1 << head.low) - 1)) & ((1 << sign) - 1);
+                let value = (low >> head.low) << sign | magnitude;
+                place.copy_from_slice(&value.to_le_bytes()[..head.bytes]);
+            }
+        }
+        if !bits.is_finished() {
+            return Err(FormatError::Invalid {
+                rule: "unused bits of a block are zero",
+            });
+        }
+        let mut bytes = vec![0u8; if head.tail > 0 { symbols.len() } else { 0 }];
+        for plane in 0..head.tail {
+            self.tail.decode_plane(plane, &mut fields, &mut bytes)?;
+            for (element, &byte) in out.chunks_exact_mut(width).zip(&bytes) {
+                element[plane] = byte;
+            }
+        }
+        fields.finish()
+    }
+
+    /// Appends what a tensor's chunks share.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let rows = if self.scales.rows.is_empty() { 0 } else { ROWS };
+        let columns = if self.scales.columns.is_empty() {
+            0
+        } else {
+            COLUMNS
+        };
+        out.push(rows | columns);
+        out.extend_from_slice(&self.lowest.to_le_bytes());
+        for scales in [&self.scales.rows, &self.scales.columns] {
+            if !scales.is_empty() {
+                let steps: Vec<i16> = scales.iter().map(|&s| s / 2).collect();
+                write_steps(&steps, out);
+            }
+        }
+        let mut map = 0u32;
+        for i in 1..CONTEXTS {
+            if self.map[i] != self.map[i - 1] {
+                map |= 1 << i;
+            }
+        }
+        out.extend_from_slice(&map.to_le_bytes());
+        self.tables.write(out);
+        self.tail.write(out);
+    }
+
+    /// Reads what [`Magnitude::write`] wrote.
+    pub fn read(
+        fields: &mut Fields,
+        number: Number,
+        rows: u64,
+        row_len: u64,
+    ) -> Result<Self, FormatError> {
+        let flags = fields.byte()?;
+        if flags & !(ROWS | COLUMNS) != 0 {
+            return Err(FormatError::Unknown {
+                field: "flags of side information",
+                value: u64::from(flags),
+            });
+        }
+        let lowest = fields.number(2)? as u16;
+        let mut scales = Scales {
+            row_len,
+            ..Scales::default()
+        };
+        let doubled = |steps: Vec<i16>| steps.into_iter().map(|s| 2 * s).collect();
+        if flags & ROWS != 0 {
+            scales.rows = doubled(read_steps(fields, rows)?);
+        }
+        if flags & COLUMNS != 0 {
+            scales.columns = doubled(read_steps(fields, row_len)?);
+        }
+        let bits = fields.number(4)? as u32;
+        let mut map = [0u8; CONTEXTS];
+        for i in 1..CONTEXTS {
+            map[i] = map[i - 1] + (bits >> i & 1) as u8;
+        }
+        let count = usize::from(map[CONTEXTS - 1]) + 1;
+        if bits & 1 != 0 || count > TABLES_MAX {
+            return Err(FormatError::Invalid {
+                rule: "the first context has table 0, and there are at most 40 tables",
+            });
+        }
+        let tables = Tables::read(fields, BITS, 256, count)?;
+        let head = Head::of(number);
+        let tail = Planes::read(fields, head.tail)?;
+        Ok(Self {
+            head,
+            lowest,
+            scales,
+            map,
+            tables,
+            tail,
+        })
+    }
+}

@@ -1,0 +1,210 @@
+//! Elements of a tensor coded as what their prediction leaves open.
+//!
+//! May use: `store_format`, `error`. Pure functions: the bytes depend on the arguments alone, and
+//! decoded bytes never on the machine's floating point. `docs/residual-draft.md` is normative.
+//!
+//! A first pass ([`Statistics`]) makes a [`Model`] that all chunks of a tensor share; then each
+//! chunk is coded and decoded on its own.
+
+mod alphabet;
+#[cfg(target_arch = "x86_64")]
+mod avx2_decode;
+#[cfg(target_arch = "x86_64")]
+mod avx2_encode;
+mod bits;
+mod block;
+mod difference;
+mod kernel;
+mod magnitude;
+mod merge;
+mod model;
+mod number;
+mod planes;
+mod prediction;
+mod rans;
+mod sample;
+mod scale;
+mod statistics;
+mod table;
+
+use store_format::FormatError;
+use store_format::dtype::DType;
+
+use self::block::{BLOCK, Block, ENTRY, Mode};
+use self::number::Number;
+use crate::error::{Error, Result};
+
+use self::model::Kind;
+pub use self::model::Model;
+pub use self::prediction::Prediction;
+pub use self::statistics::Statistics;
+
+/// A tensor as rows of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorShape {
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Rows: the product of all dimensions but the last.
+    pub rows: u64,
+    /// Elements of a row.
+    pub cols: u64,
+}
+
+impl TensorShape {
+    /// Elements of the tensor, where they can be counted.
+    #[must_use]
+    pub fn elements(self) -> Option<u64> {
+        self.rows.checked_mul(self.cols)
+    }
+
+    /// Bytes of an element; 0 for types packed in blocks.
+    fn width(self) -> usize {
+        match self.dtype.block() {
+            (1, bytes) => bytes as usize,
+            _ => 0,
+        }
+    }
+}
+
+/// How much work an encoder does. Every level has the same decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// One scale a tensor, a smaller sample.
+    Fast,
+    /// Row and column scales where they pay.
+    Default,
+    /// Everything is tried on more of the tensor.
+    Max,
+}
+
+/// Whether a type has a model.
+#[must_use]
+pub fn is_supported(dtype: DType, with_prediction: bool) -> bool {
+    model::Family::of(dtype, with_prediction).is_some()
+}
+
+/// The most bytes that [`encode`] appends for a chunk of `plain_bytes`.
+#[must_use]
+pub fn coded_bytes_max(dtype: DType, plain_bytes: usize) -> usize {
+    let width = dtype.block().1 as usize;
+    plain_bytes + 64 + ENTRY * (plain_bytes / width.max(1)).div_ceil(BLOCK)
+}
+
+/// Codes the elements from `first_element` on and appends the chunk's bytes.
+///
+/// `target` holds whole elements, and the prediction one for each; where it does not, the chunk
+/// is stored plain.
+pub fn encode(
+    model: &Model,
+    first_element: u64,
+    target: &[u8],
+    prediction: Prediction,
+    out: &mut Vec<u8>,
+) {
+    let width = model.shape.width();
+    let len = target.len() / width;
+    let blocks = len.div_ceil(BLOCK);
+    let directory = out.len();
+    out.resize(directory + blocks * ENTRY, 0);
+    let usable = prediction.covers(width, len);
+    for (n, part) in target.chunks(BLOCK * width).enumerate() {
+        let start = n * BLOCK;
+        let first = first_element + start as u64;
+        let (mode, stream, raw) = if usable {
+            let prediction = prediction.slice(width, start, part.len() / width);
+            encode_block(model, first, part, prediction)
+        } else {
+            (Mode::Plain, Vec::new(), part.to_vec())
+        };
+        let entry = &mut out[directory + n * ENTRY..][..ENTRY];
+        block::write_entry(entry, mode, stream.len(), raw.len());
+        out.extend_from_slice(&stream);
+        out.extend_from_slice(&raw);
+    }
+}
+
+fn encode_block(
+    model: &Model,
+    first: u64,
+    target: &[u8],
+    prediction: Prediction,
+) -> (Mode, Vec<u8>, Vec<u8>) {
+    let width = model.shape.width();
+    let number = Number::of(model.shape.dtype);
+    let simple = block::encode_simple(number, width, target, prediction, target.len() / 32 + 64);
+    if let Some((mode @ (Mode::Equal | Mode::Constant), raw)) = simple {
+        return (mode, Vec::new(), raw);
+    }
+    let (stream, raw) = match &model.kind {
+        Kind::Difference(model) => model.encode(first, target, prediction),
+        Kind::Magnitude(model) => model.encode(first, target),
+        Kind::Planes { float, planes } => (Vec::new(), planes.encode(*float, target, prediction)),
+    };
+    let coded = stream.len() + raw.len();
+    match simple {
+        Some((mode, raw)) if raw.len() <= coded => (mode, Vec::new(), raw),
+        _ if coded >= target.len() => (Mode::Plain, Vec::new(), target.to_vec()),
+        _ => (Mode::Coded, stream, raw),
+    }
+}
+
+/// Decodes a chunk of the elements from `first_element` on into `out`, whose length says how many
+/// there are.
+///
+/// # Errors
+/// Bytes that are not a chunk of these elements. Most damage is found here, all of it by the
+/// caller's check of the plain bytes.
+pub fn decode(
+    model: &Model,
+    first_element: u64,
+    coded: &[u8],
+    prediction: Prediction,
+    out: &mut [u8],
+) -> Result<()> {
+    let width = model.shape.width();
+    let len = out.len() / width;
+    let end = first_element.checked_add(len as u64);
+    if out.len() % width != 0 || end.is_none_or(|end| Some(end) > model.shape.elements()) {
+        return Err(Error::corrupt(
+            "a chunk's elements do not lie in its tensor",
+        ));
+    }
+    if !prediction.covers(width, len) {
+        return Err(Error::corrupt(
+            "a prediction has another length than its chunk",
+        ));
+    }
+    let blocks = block::read_directory(coded, len.div_ceil(BLOCK))?;
+    for (n, (block, part)) in blocks.iter().zip(out.chunks_mut(BLOCK * width)).enumerate() {
+        let start = n * BLOCK;
+        let prediction = prediction.slice(width, start, part.len() / width);
+        decode_block(model, first_element + start as u64, block, prediction, part)?;
+    }
+    Ok(())
+}
+
+fn decode_block(
+    model: &Model,
+    first: u64,
+    block: &Block,
+    prediction: Prediction,
+    out: &mut [u8],
+) -> std::result::Result<(), FormatError> {
+    let number = Number::of(model.shape.dtype);
+    if block::decode_simple(block, number, model.shape.width(), prediction, out)? {
+        return Ok(());
+    }
+    match &model.kind {
+        Kind::Difference(model) => model.decode(first, block.stream, block.raw, prediction, out),
+        Kind::Magnitude(model) => model.decode(first, block.stream, block.raw, out),
+        Kind::Planes { float, planes } => {
+            if !block.stream.is_empty() {
+                return Err(block::STREAM);
+            }
+            planes.decode(*float, block.raw, prediction, out)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,474 @@
+//! The first pass over a tensor: from its elements to a model.
+//!
+//! May use: `store_format` and the files beside it. Bounded memory: sums by row and column, and a
+//! sample. The model decides how small a tensor becomes, never what it decodes to.
+
+use std::collections::HashMap;
+
+use super::alphabet::{Alphabet, HOT_MAX};
+use super::difference::{self, Difference};
+use super::magnitude::{self, Head, Magnitude};
+use super::merge::{self, Counts, Merged};
+use super::model::{Family, Kind, Model};
+use super::number::{self, Number};
+use super::planes::{self, Planes};
+use super::prediction::{Expected, PART, Prediction};
+use super::rans;
+use super::sample::{Sample, Sums, steps};
+use super::scale::{GLOBAL_MAX, Scales, write_steps};
+use super::table::{Tables, normalise};
+use super::{Level, TensorShape};
+
+/// The most elements of a sample. With the sums it bounds the memory of a first pass.
+const SAMPLE_MAX: u64 = 1 << 21;
+
+/// The most elements that hot differences are counted on.
+const HOT_SAMPLE: usize = 60_000;
+
+/// What the first pass over a tensor has seen.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    shape: TensorShape,
+    level: Level,
+    seen: Seen,
+}
+
+#[derive(Clone, Debug)]
+enum Seen {
+    Difference {
+        number: Number,
+        sums: Sums,
+        sample: Sample,
+    },
+    Magnitude {
+        number: Number,
+        sums: Sums,
+        sample: Sample,
+        tail: Vec<[u64; 256]>,
+    },
+    Planes {
+        float: bool,
+        counts: Vec<[u64; 256]>,
+    },
+}
+
+impl Statistics {
+    /// Statistics of a tensor; `None` for types without a model.
+    #[must_use]
+    pub fn new(shape: TensorShape, level: Level, with_prediction: bool) -> Option<Self> {
+        let total = shape.elements()?;
+        let scaled = level != Level::Fast;
+        let seen = match Family::of(shape.dtype, with_prediction)? {
+            Family::Difference(number) => Seen::Difference {
+                number,
+                sums: Sums::new(shape.rows, shape.cols, scaled),
+                sample: Sample::new(number.bytes, total, SAMPLE_MAX),
+            },
+            Family::Magnitude(number) => Seen::Magnitude {
+                number,
+                sums: Sums::new(shape.rows, shape.cols, scaled && number.bytes < 8),
+                sample: Sample::new(number.bytes, total, SAMPLE_MAX),
+                tail: vec![[0; 256]; Head::of(number).tail],
+            },
+            Family::Planes { float, width } => Seen::Planes {
+                float,
+                counts: vec![[0; 256]; width],
+            },
+        };
+        Some(Self { shape, level, seen })
+    }
+
+    /// Takes in elements from `first_element` on, each once, in any order.
+    ///
+    /// A prediction that does not cover the target counts as a programming error and is ignored.
+    pub fn add(&mut self, first_element: u64, target: &[u8], prediction: Prediction) {
+        if target.is_empty() {
+            return;
+        }
+        match &mut self.seen {
+            Seen::Difference {
+                number,
+                sums,
+                sample,
+            } => {
+                if prediction.covers(number.bytes, target.len() / number.bytes) {
+                    sums.add(*number, first_element, target, prediction);
+                    sample.add(first_element, target, prediction);
+                }
+            }
+            Seen::Magnitude {
+                number,
+                sums,
+                sample,
+                tail,
+            } => {
+                if number.bytes < 8 {
+                    sums.add(*number, first_element, target, Prediction::None);
+                }
+                sample.add(first_element, target, Prediction::None);
+                for element in target.chunks_exact(number.bytes) {
+                    for (counts, &byte) in tail.iter_mut().zip(element) {
+                        counts[usize::from(byte)] += 1;
+                    }
+                }
+            }
+            Seen::Planes { float, counts } => {
+                let width = counts.len();
+                for index in 0..target.len() / width {
+                    let value = number::load(target, width, index);
+                    let change = planes::change_of(*float, width, value, prediction, index);
+                    for (counts, byte) in counts.iter_mut().zip(change.to_le_bytes()) {
+                        counts[usize::from(byte)] += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what another pass over other elements of the same tensor has seen.
+    pub fn merge(&mut self, other: &Self) {
+        let add = |mine: &mut [[u64; 256]], its: &[[u64; 256]]| {
+            for (mine, its) in mine.iter_mut().flatten().zip(its.iter().flatten()) {
+                *mine += its;
+            }
+        };
+        match (&mut self.seen, &other.seen) {
+            (
+                Seen::Difference { sums, sample, .. },
+                Seen::Difference {
+                    sums: its_sums,
+                    sample: its_sample,
+                    ..
+                },
+            ) => {
+                sums.merge(its_sums);
+                sample.merge(its_sample);
+            }
+            (
+                Seen::Magnitude {
+                    sums, sample, tail, ..
+                },
+                Seen::Magnitude {
+                    sums: its_sums,
+                    sample: its_sample,
+                    tail: its_tail,
+                    ..
+                },
+            ) => {
+                sums.merge(its_sums);
+                sample.merge(its_sample);
+                add(tail, its_tail);
+            }
+            (Seen::Planes { counts, .. }, Seen::Planes { counts: its, .. }) => add(counts, its),
+            (Seen::Difference { .. } | Seen::Magnitude { .. } | Seen::Planes { .. }, _) => {}
+        }
+    }
+
+    /// The model of the tensor.
+    #[must_use]
+    pub fn finish(self) -> Model {
+        let kind = match self.seen {
+            Seen::Difference {
+                number,
+                sums,
+                sample,
+            } => Kind::Difference(finish_difference(&self.shape, number, &sums, &sample)),
+            Seen::Magnitude {
+                number,
+                sums,
+                sample,
+                tail,
+            } => Kind::Magnitude(finish_magnitude(&self.shape, number, &sums, &sample, &tail)),
+            Seen::Planes { float, counts } => Kind::Planes {
+                float,
+                planes: finish_planes(&counts),
+            },
+        };
+        let _ = self.level;
+        Model {
+            shape: self.shape,
+            kind,
+        }
+    }
+}
+
+/// The scales worth trying: none, rows, rows and columns.
+fn candidates(sums: &Sums, global: i16, row_len: u64) -> Vec<Scales> {
+    let mean = sums.all.value();
+    let doubled = |steps: Vec<i16>| -> Vec<i16> { steps.into_iter().map(|s| 2 * s).collect() };
+    let mut list = vec![Scales {
+        global,
+        row_len,
+        ..Scales::default()
+    }];
+    if !sums.rows.is_empty() {
+        list.push(Scales {
+            global,
+            rows: doubled(steps(&sums.rows, mean)),
+            row_len,
+            ..Scales::default()
+        });
+    }
+    if !sums.columns.is_empty() {
+        // Sums of columns are relative to their rows already.
+        let columns = steps(&sums.columns, 1.0);
+        let moved: i64 = columns.iter().map(|&s| i64::from(s.abs())).sum();
+        if moved * 8 > 3 * columns.len() as i64 {
+            list.push(Scales {
+                columns: doubled(columns),
+                ..list.last().cloned().unwrap_or_default()
+            });
+        }
+    }
+    list
+}
+
+/// Bits that scales take in side information.
+fn scale_bits(scales: &Scales) -> f64 {
+    let mut out = Vec::new();
+    for scales in [&scales.rows, &scales.columns] {
+        if !scales.is_empty() {
+            let steps: Vec<i16> = scales.iter().map(|&s| s / 2).collect();
+            write_steps(&steps, &mut out);
+        }
+    }
+    8.0 * out.len() as f64
+}
+
+fn finish_difference(
+    shape: &TensorShape,
+    number: Number,
+    sums: &Sums,
+    sample: &Sample,
+) -> Difference {
+    let hot = hot_differences(number, sample);
+    let mean = sums.all.value();
+    let global = if mean > 0.0 {
+        (4.0 * mean.log2()).round() as i16
+    } else {
+        -4 * (number.bias as i16 + number.mantissa as i16) - 40
+    };
+    let global = global.clamp(-GLOBAL_MAX, GLOBAL_MAX);
+    let fraction = matches!(sample.prediction(), Prediction::Fraction(_)) && number.bytes < 4;
+    let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
+    let mut best: Option<(f64, Difference)> = None;
+    for scales in candidates(sums, global, shape.cols) {
+        let mut model = Difference {
+            alphabet: Alphabet::new(number, hot.clone()),
+            scales,
+            fraction,
+            zeros: false,
+            map: [0; difference::CONTEXTS],
+            tables: Tables::new(1, 2, &[1, 1]),
+            lanes: rans::LANES,
+        };
+        let (mut counts, changed_zeros) = count_difference(&model, sample);
+        model.zeros = changed_zeros as f64 * weight > 40.0;
+        if model.zeros {
+            counts = count_difference(&model, sample).0;
+        } else {
+            let len = counts.counts.len() - counts.alphabet;
+            counts.counts.truncate(len);
+        }
+        let escape = Some(model.alphabet.escape());
+        let Merged { map, tables, bits } =
+            merge::merge(&counts, difference::ZERO, escape, weight, difference::BITS);
+        let total = bits + scale_bits(&model.scales);
+        model.map[..map.len()].copy_from_slice(&map);
+        if !model.zeros {
+            model.map[difference::ZERO] = model.map[difference::ZERO - 1];
+        }
+        model.tables = tables;
+        if best.as_ref().is_none_or(|(least, _)| total < *least) {
+            best = Some((total, model));
+        }
+    }
+    match best {
+        Some((_, model)) => model,
+        None => unreachable!("the first candidate always wins over none"),
+    }
+}
+
+/// Counts symbols in contexts, and predictions of zero whose targets differ.
+fn count_difference(model: &Difference, sample: &Sample) -> (Counts, u64) {
+    let number = model.alphabet.number;
+    let mut counts = Counts::new(difference::CONTEXTS, model.alphabet.len());
+    let mut changed_zeros = 0;
+    let mut expected = Expected::boxed();
+    let mut scales = [0i16; PART];
+    let mut at = 0;
+    for &(first, run) in &sample.runs {
+        let mut done = 0;
+        while done < run {
+            let part = PART.min(run - done);
+            model.scales.fill(first + done as u64, &mut scales[..part]);
+            sample.prediction().fill(number, at, part, &mut expected);
+            for (i, &scale) in scales[..part].iter().enumerate() {
+                let (pattern, fraction) = (expected.pattern[i], expected.fraction[i]);
+                let element = number::load(&sample.target, number.bytes, at + i);
+                let is_zero = pattern & 0x7FFF_FFFF == 0;
+                let zero = model.zeros && is_zero;
+                let (symbol, _) =
+                    difference::symbol_of(&model.alphabet, zero, scale, pattern, fraction, element);
+                changed_zeros += u64::from(is_zero && symbol != 0);
+                let context = if zero {
+                    difference::ZERO
+                } else {
+                    difference::context(number, model.second(), scale, pattern, fraction)
+                };
+                counts.add(context, symbol);
+            }
+            at += part;
+            done += part;
+        }
+    }
+    (counts, changed_zeros)
+}
+
+/// Differences that are met so often that each gets a symbol of its own.
+fn hot_differences(number: Number, sample: &Sample) -> Vec<i32> {
+    if number.bytes != 4 {
+        return Vec::new();
+    }
+    let len = sample.len();
+    let stride = len.div_ceil(HOT_SAMPLE).max(1);
+    let prediction = sample.prediction();
+    let mut met: HashMap<i32, u32> = HashMap::new();
+    let mut looked = 0u32;
+    for index in (0..len).step_by(stride) {
+        let target = number::load(&sample.target, 4, index) as u32;
+        let predicted = prediction.element(Some(number), 4, index) as u32;
+        looked += 1;
+        let difference = (target & 0x7FFF_FFFF) as i32 - (predicted & 0x7FFF_FFFF) as i32;
+        if target >> 31 == predicted >> 31 && difference.unsigned_abs() >= 8 {
+            *met.entry(difference).or_default() += 1;
+        }
+    }
+    let mut hot: Vec<(u32, i32)> = met
+        .into_iter()
+        .filter(|&(_, count)| count * 400 > looked && count > 8)
+        .map(|(difference, count)| (count, difference))
+        .collect();
+    hot.sort_unstable_by(|a, b| b.cmp(a));
+    hot.truncate(HOT_MAX);
+    hot.into_iter().map(|(_, difference)| difference).collect()
+}
+
+fn finish_magnitude(
+    shape: &TensorShape,
+    number: Number,
+    sums: &Sums,
+    sample: &Sample,
+    tail: &[[u64; 256]],
+) -> Magnitude {
+    let head = Head::of(number);
+    let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
+    let lowest = lowest_upper(head, sample);
+    let mut best: Option<(f64, Magnitude)> = None;
+    for scales in candidates(sums, 0, shape.cols) {
+        let mut counts = Counts::new(magnitude::CONTEXTS, 256);
+        let mut at = 0;
+        let mut scale = [0i16; PART];
+        for &(first, run) in &sample.runs {
+            let mut done = 0;
+            while done < run {
+                let part = PART.min(run - done);
+                scales.fill(first + done as u64, &mut scale[..part]);
+                for (i, &scale) in scale[..part].iter().enumerate() {
+                    let value = head.load(&sample.target, at + i);
+                    counts.add(
+                        magnitude::context(scale),
+                        head.symbol(value, u32::from(lowest)),
+                    );
+                }
+                at += part;
+                done += part;
+            }
+        }
+        let escape = Some(magnitude::ESCAPE);
+        let merged = merge::merge(
+            &counts,
+            magnitude::CONTEXTS,
+            escape,
+            weight,
+            magnitude::BITS,
+        );
+        let total = merged.bits + scale_bits(&scales);
+        let mut map = [0; magnitude::CONTEXTS];
+        map.copy_from_slice(&merged.map);
+        if best.as_ref().is_none_or(|(least, _)| total < *least) {
+            let model = Magnitude {
+                head,
+                lowest,
+                scales,
+                map,
+                tables: merged.tables,
+                tail: Planes { tables: Vec::new() },
+            };
+            best = Some((total, model));
+        }
+    }
+    match best {
+        Some((_, mut model)) => {
+            model.tail = finish_planes(tail);
+            model
+        }
+        None => unreachable!("the first candidate always wins over none"),
+    }
+}
+
+/// The start of the window of upper parts that covers most of the sample.
+fn lowest_upper(head: Head, sample: &Sample) -> u16 {
+    let mut counts = vec![0u32; 1 << (8 * head.bytes as u32 - 1 - head.low)];
+    for index in 0..sample.len() {
+        let value = head.load(&sample.target, index);
+        if value != 0 {
+            counts[head.upper(value) as usize] += 1;
+        }
+    }
+    let window = magnitude::WINDOW as usize;
+    let mut inside: u64 = counts.iter().take(window).map(|&c| u64::from(c)).sum();
+    let (mut best, mut lowest) = (inside, 0);
+    for start in 1..counts.len().saturating_sub(window - 1) {
+        inside += u64::from(counts[start + window - 1]);
+        inside -= u64::from(counts[start - 1]);
+        if inside > best {
+            (best, lowest) = (inside, start);
+        }
+    }
+    lowest as u16
+}
+
+/// A table for each plane that is worth one.
+fn finish_planes(counts: &[[u64; 256]]) -> Planes {
+    let tables = counts
+        .iter()
+        .map(|counts| {
+            let sum: u64 = counts.iter().sum();
+            let used = counts.iter().filter(|&&c| c > 0).count();
+            if used < 2 {
+                return None;
+            }
+            // Counts of 64 bits are scaled so that none that was met vanishes.
+            let shift = 64 - (sum >> 31).leading_zeros();
+            let scaled: Vec<u32> = counts
+                .iter()
+                .map(|&c| {
+                    if c > 0 {
+                        ((c >> shift) as u32).max(1)
+                    } else {
+                        0
+                    }
+                })
+                .collect();
+            let saved = 8.0 * sum as f64 - merge::bits_of(&scaled) * (1u64 << shift) as f64;
+            if saved < 12.0 * used as f64 + 0.01 * 8.0 * sum as f64 {
+                return None;
+            }
+            let mut frequencies = [0u16; 256];
+            normalise(&scaled, planes::BITS, &mut frequencies);
+            Some(Tables::new(planes::BITS, 256, &frequencies))
+        })
+        .collect();
+    Planes { tables }
+}

@@ -1,0 +1,241 @@
+//! Laws of the whole coder: identity, size, and refusal of damage.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Pseudo-random numbers, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 33) % bound.max(1)
+    }
+}
+
+const TYPES: [DType; 18] = [
+    DType::Bf16,
+    DType::F16,
+    DType::F32,
+    DType::F64,
+    DType::F8E4M3,
+    DType::F8E5M2,
+    DType::F8E4M3Fnuz,
+    DType::F8E5M2Fnuz,
+    DType::F8E8M0,
+    DType::Bool,
+    DType::U8,
+    DType::I8,
+    DType::U16,
+    DType::I16,
+    DType::U32,
+    DType::I32,
+    DType::U64,
+    DType::I64,
+];
+
+/// Bytes like those of weights: sums of small numbers, with some zeros and odd patterns.
+fn weights(random: &mut Random, dtype: DType, len: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let Some(number) = Number::of(dtype) else {
+        let width = dtype.block().1 as usize;
+        for _ in 0..len {
+            let value = random.below(200).wrapping_sub(100);
+            out.extend_from_slice(&value.to_le_bytes()[..width]);
+        }
+        return out;
+    };
+    let width = 8 * number.bytes as u32;
+    for _ in 0..len {
+        let spread = (1u64 << (number.mantissa + 2)) + random.below(1 << number.mantissa);
+        let typical = (number.bias as u64) << number.mantissa;
+        let magnitude = typical - spread / 2 + random.below(spread);
+        let value = match random.below(64) {
+            0 => random.next(),
+            1 => 0,
+            2 => random.below(3) + (1 << (width - 1)),
+            _ => magnitude | random.below(2) << (width - 1),
+        };
+        out.extend_from_slice(&value.to_le_bytes()[..number.bytes]);
+    }
+    out
+}
+
+/// A target near a base: most elements move by a little, some not, some anywhere.
+fn moved(random: &mut Random, dtype: DType, base: &[u8]) -> Vec<u8> {
+    let width = dtype.block().1 as usize;
+    let mut out = base.to_vec();
+    for element in out.chunks_exact_mut(width) {
+        let mut eight = [0u8; 8];
+        eight[..width].copy_from_slice(element);
+        let value = u64::from_le_bytes(eight);
+        let by = match random.below(40) {
+            0 => random.next(),
+            1..10 => 0,
+            10..12 => random.below(1000),
+            _ => random.below(9),
+        };
+        let value = if random.below(2) == 0 {
+            value.wrapping_add(by)
+        } else {
+            value.wrapping_sub(by)
+        };
+        element.copy_from_slice(&value.to_le_bytes()[..width]);
+    }
+    out
+}
+
+fn shape(dtype: DType, rows: u64, cols: u64) -> TensorShape {
+    TensorShape { dtype, rows, cols }
+}
+
+/// Makes a model and one chunk, reads both back, and gives their bytes.
+fn round_trip(
+    shape: TensorShape,
+    level: Level,
+    target: &[u8],
+    prediction: Prediction,
+) -> (Vec<u8>, Vec<u8>) {
+    let with_prediction = !matches!(prediction, Prediction::None);
+    let mut statistics = Statistics::new(shape, level, with_prediction).expect("a model");
+    statistics.add(0, target, prediction);
+    let model = statistics.finish();
+    let side = model.to_bytes();
+    let mut coded = Vec::new();
+    encode(&model, 0, target, prediction, &mut coded);
+    assert!(coded.len() <= coded_bytes_max(shape.dtype, target.len()));
+    let read = Model::parse(shape, &side).expect("a model parses");
+    assert_eq!(read.to_bytes(), side);
+    let mut out = vec![0xAA; target.len()];
+    decode(&read, 0, &coded, prediction, &mut out).expect("a chunk decodes");
+    assert!(out == target, "decoded bytes differ for {shape:?}");
+    (side, coded)
+}
+
+#[test]
+fn every_type_and_awkward_shape_comes_back() {
+    let mut random = Random(1);
+    for dtype in TYPES {
+        for (rows, cols) in [
+            (0, 7),
+            (1, 1),
+            (1, 31),
+            (32, 1),
+            (3, 11),
+            (64, 65),
+            (1, 4096),
+            (13, 400),
+        ] {
+            let base = weights(&mut random, dtype, (rows * cols) as usize);
+            let target = moved(&mut random, dtype, &base);
+            let shape = shape(dtype, rows, cols);
+            for level in [Level::Fast, Level::Default, Level::Max] {
+                round_trip(shape, level, &target, Prediction::None);
+                round_trip(shape, level, &target, Prediction::Same(&base));
+                round_trip(shape, level, &base, Prediction::Same(&base));
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_of_the_largest_size_come_back() {
+    let mut random = Random(2);
+    for len in [(1 << 20) - 1, 1 << 20, (1 << 20) + 1] {
+        let base = weights(&mut random, DType::Bf16, len);
+        let target = moved(&mut random, DType::Bf16, &base);
+        let shape = shape(DType::Bf16, 1, len as u64);
+        round_trip(shape, Level::Default, &target, Prediction::Same(&base));
+        round_trip(shape, Level::Default, &target, Prediction::None);
+    }
+}
+
+#[test]
+fn noise_is_never_larger_than_plain_and_a_little() {
+    let mut random = Random(3);
+    for dtype in TYPES {
+        let width = dtype.block().1 as usize;
+        let mut noise = || -> Vec<u8> {
+            (0..40_000 * width)
+                .map(|_| (random.next() >> 40) as u8)
+                .collect()
+        };
+        let (base, target) = (noise(), noise());
+        let shape = shape(dtype, 100, 400);
+        round_trip(shape, Level::Default, &target, Prediction::None);
+        round_trip(shape, Level::Default, &target, Prediction::Same(&base));
+    }
+}
+
+#[test]
+fn chunks_decode_alone_and_in_any_order() {
+    let mut random = Random(4);
+    let (rows, cols) = (1000, 300);
+    let base = weights(&mut random, DType::Bf16, rows * cols);
+    let target = moved(&mut random, DType::Bf16, &base);
+    let shape = shape(DType::Bf16, rows as u64, cols as u64);
+    let mut halves = [(); 2].map(|()| Statistics::new(shape, Level::Default, true).expect("model"));
+    let cut = 400 * cols;
+    halves[0].add(0, &target[..2 * cut], Prediction::Same(&base[..2 * cut]));
+    halves[1].add(
+        cut as u64,
+        &target[2 * cut..],
+        Prediction::Same(&base[2 * cut..]),
+    );
+    let [mut first, second] = halves;
+    first.merge(&second);
+    let model = first.finish();
+    for (from, to) in [(cut, rows * cols), (0, cut), (7, 8)] {
+        let part = 2 * from..2 * to;
+        let prediction = Prediction::Same(&base[part.clone()]);
+        let mut coded = Vec::new();
+        encode(
+            &model,
+            from as u64,
+            &target[part.clone()],
+            prediction,
+            &mut coded,
+        );
+        let mut out = vec![0; part.len()];
+        decode(&model, from as u64, &coded, prediction, &mut out).expect("decodes");
+        assert!(out == target[part]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_come_back(pick in 0..TYPES.len(), seed in 1u64.., len in 0usize..300,
+                           cols in 1usize..40, fraction in any::<bool>(), noise in any::<bool>()) {
+        let dtype = TYPES[pick];
+        let mut random = Random(seed);
+        let (rows, cols) = (len / cols, cols);
+        let width = dtype.block().1 as usize;
+        let base = weights(&mut random, dtype, rows * cols);
+        let target = if noise {
+            (0..base.len()).map(|_| (random.next() >> 40) as u8).collect()
+        } else {
+            moved(&mut random, dtype, &base)
+        };
+        let shape = shape(dtype, rows as u64, cols as u64);
+        round_trip(shape, Level::Default, &target, Prediction::None);
+        round_trip(shape, Level::Default, &target, Prediction::Same(&base));
+        if fraction && Number::of(dtype).is_some_and(|n| n.bytes <= 4) {
+            let patterns: Vec<u32> = (0..rows * cols).map(|i| {
+                let element = number::load(&base, width, i) as u32;
+                let top = element >> (8 * width - 1) << 31;
+                let magnitude = element & ((1u32 << (8 * width - 1)) - 1);
+                if width == 4 { element } else {
+                    (top | magnitude << 16) ^ (random.next() >> 40) as u32 & 0xFFFF
+                }
+            }).collect();
+            round_trip(shape, Level::Default, &target, Prediction::Fraction(&patterns));
+        }
+    }
+}
