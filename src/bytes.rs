@@ -2,7 +2,7 @@
 //!
 //! May use: `error`. Must never write.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// A source of bytes of known length, readable at any position from several threads at once.
 pub trait ReadAt: Sync {
@@ -43,5 +43,50 @@ impl ReadAt for [u8] {
             .ok_or_else(|| Error::corrupt("the bytes end before the part that was asked for"))?;
         buffer.copy_from_slice(part);
         Ok(())
+    }
+}
+
+/// A file on disk, read by position.
+#[derive(Debug)]
+pub struct FileBytes {
+    file: std::fs::File,
+    path: std::path::PathBuf,
+    bytes: u64,
+}
+
+impl FileBytes {
+    /// Opens a file; its length is what it is now.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn open(path: &std::path::Path) -> Result<Self> {
+        let file = std::fs::File::open(path).at("open", path)?;
+        let bytes = file.metadata().at("read", path)?.len();
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            bytes,
+        })
+    }
+
+    /// Its state now, by the open file rather than by name.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn metadata(&self) -> Result<std::fs::Metadata> {
+        self.file.metadata().at("read", &self.path)
+    }
+}
+
+impl ReadAt for FileBytes {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        self.file
+            .read_exact_at(buffer, start)
+            .at("read", &self.path)
     }
 }

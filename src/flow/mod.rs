@@ -4,3 +4,4 @@
 
 pub mod read;
 pub mod scan;
+pub mod write;

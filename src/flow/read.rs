@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store_format::ids::{ChunkId, RecordId};
 use store_format::limits;
 use store_format::object::Object;
-use store_format::record::{Coding, Predictor, Recipe, View};
+use store_format::record::{Predictor, Recipe, View};
 use store_format::verified::Verified;
 
 use crate::codec::residual::Model;
@@ -171,11 +171,8 @@ impl Rebuilder {
 
     /// The model of a modelled coding, read from its side chunk and kept for the tensor's others.
     fn model(&self, recipe: &Recipe) -> Result<Option<Arc<Model>>> {
-        match recipe.coding {
-            Coding::Residual | Coding::Weights => {}
-            Coding::Stored | Coding::Zstd | Coding::Planes | Coding::Difference | Coding::Exact => {
-                return Ok(None);
-            }
+        if !recipe.coding.is_modelled() {
+            return Ok(None);
         }
         let Some(side) = recipe.side.first() else {
             return Err(Error::corrupt("a modelled record names its model"));

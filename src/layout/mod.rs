@@ -12,7 +12,7 @@
 //! assert!(sparse_store::layout::cut(&parsed, data).all(|piece| piece.is_ok()));
 //! ```
 
-mod cut;
+pub mod cut;
 mod raw;
 mod safetensors;
 pub mod shards;

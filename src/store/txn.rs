@@ -99,14 +99,22 @@ impl Txn {
     /// asked for here: what is not asked for is not protected from a collection.
     #[must_use]
     pub fn contains(&self, id: &RecordId) -> bool {
-        if self.staged.place(id).is_some() {
-            return true;
-        }
+        self.staged.place(id).is_some() || self.held(id)
+    }
+
+    /// As [`Txn::contains`], without what was appended: the same answer at every moment of the
+    /// transaction.
+    #[must_use]
+    pub fn held(&self, id: &RecordId) -> bool {
         if self.lock_found().contains(id) {
             return true;
         }
+        let published = Reader {
+            staged: None,
+            ..self.reader.clone()
+        };
         let mut wholeness = Wholeness::default();
-        let whole = wholeness.of(&self.reader, id);
+        let whole = wholeness.of(&published, id);
         self.lock_found().extend(wholeness.whole);
         whole
     }

@@ -71,6 +71,26 @@ closed! {
     Weights = 6, "weights";
 }
 
+impl Coding {
+    /// Whether it corrects a prediction.
+    #[must_use]
+    pub const fn corrects(self) -> bool {
+        match self {
+            Self::Difference | Self::Exact | Self::Residual => true,
+            Self::Stored | Self::Zstd | Self::Planes | Self::Weights => false,
+        }
+    }
+
+    /// Whether it needs the model of a tensor.
+    #[must_use]
+    pub const fn is_modelled(self) -> bool {
+        match self {
+            Self::Residual | Self::Weights => true,
+            Self::Stored | Self::Zstd | Self::Planes | Self::Difference | Self::Exact => false,
+        }
+    }
+}
+
 /// A range of a chunk's plain bytes, one part of a [`View`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -183,11 +203,7 @@ impl Recipe {
                 max,
             });
         }
-        let corrects = match self.coding {
-            Coding::Difference | Coding::Exact | Coding::Residual => true,
-            Coding::Stored | Coding::Zstd | Coding::Planes | Coding::Weights => false,
-        };
-        if corrects != predicted {
+        if self.coding.corrects() != predicted {
             return Err(FormatError::Invalid {
                 rule: "a coding that corrects a prediction stands with a predictor, any other without",
             });
