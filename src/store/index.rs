@@ -76,7 +76,15 @@ impl View {
         let disk = &*source.disk;
         let known: HashMap<_, _> = before
             .into_iter()
-            .flat_map(|view| view.packs.iter().map(|index| (index.pack, index)))
+            .flat_map(|view| &view.packs)
+            // A failure may have passed since.
+            .filter(|index| {
+                index
+                    .loaded
+                    .get()
+                    .is_none_or(|loaded| loaded.bytes.is_some())
+            })
+            .map(|index| (index.pack, index))
             .collect();
         let mut packs = Vec::new();
         for shard in files::list(disk, paths::PACKS)? {

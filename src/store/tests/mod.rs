@@ -3,4 +3,5 @@
 //! May use: everything of the store.
 
 mod basics;
+mod crash;
 mod support;
