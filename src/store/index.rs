@@ -82,7 +82,7 @@ impl View {
                 index
                     .loaded
                     .get()
-                    .is_none_or(|loaded| loaded.bytes.is_some())
+                    .is_none_or(|loaded| loaded.failure.is_none())
             })
             .map(|index| (index.pack, index))
             .collect();
@@ -169,9 +169,9 @@ impl View {
         })
     }
 
-    /// What is wrong with packs that were looked at and could not be read.
+    /// What is wrong with packs whose records are not all known; looks at every pack.
     pub fn failures(&self) -> impl Iterator<Item = &str> {
-        let loaded = self.packs.iter().filter_map(|index| index.loaded.get());
+        let loaded = self.packs.iter().map(|index| self.loaded(index));
         loaded.filter_map(|loaded| loaded.failure.as_deref())
     }
 
@@ -211,14 +211,15 @@ fn load(source: &Source, pack: &PackId) -> Loaded {
         };
     }
     match source.packs.rebuild_index(pack) {
-        Ok(bytes) => Loaded {
+        Ok((bytes, hurt)) => Loaded {
             bytes: Some(Mapped::of_bytes(bytes)),
-            rebuilt: true,
-            failure: None,
+            // What was put together from the records of a damaged pack is not written down.
+            rebuilt: hurt.is_none(),
+            failure: hurt.map(|error| error.to_string()),
         },
         Err(error) => Loaded {
             bytes: None,
-            rebuilt: true,
+            rebuilt: false,
             failure: Some(error.to_string()),
         },
     }

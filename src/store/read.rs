@@ -108,7 +108,8 @@ impl Reader {
 pub struct Wholeness {
     /// Records that can be rebuilt.
     pub whole: HashSet<RecordId>,
-    /// Records that cannot, or are being looked at: that ends cycles.
+    /// Records that are being looked at, or were found not whole meanwhile: that ends cycles.
+    /// Forgotten after each question, since only those being looked at made some of them so.
     other: HashSet<RecordId>,
 }
 
@@ -116,7 +117,9 @@ impl Wholeness {
     /// Whether a record can be rebuilt. What is appended or published between two questions may
     /// be missed, never the other way round.
     pub fn of(&mut self, reader: &Reader, id: &RecordId) -> bool {
-        self.within(reader, id, CHAIN_MAX)
+        let whole = self.within(reader, id, CHAIN_MAX);
+        self.other.clear();
+        whole
     }
 
     fn within(&mut self, reader: &Reader, id: &RecordId, steps: usize) -> bool {

@@ -123,7 +123,7 @@ fn a_commit_survives_the_failure_of_any_call() {
     let verb = |store: &Store| rich_commit(store).map(|_| ());
     fail_every_call(make, verb, |store, acknowledged| {
         let commits = store.head().unwrap().table.number;
-        assert!(commits >= 1 + u64::from(acknowledged));
+        assert!(commits > u64::from(acknowledged));
     });
 }
 
