@@ -61,12 +61,27 @@ impl FileBytes {
     /// Whatever the system refuses.
     pub fn open(path: &std::path::Path) -> Result<Self> {
         let file = std::fs::File::open(path).at("open", path)?;
-        let bytes = file.metadata().at("read", path)?.len();
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            bytes,
-        })
+        Self::from_file(file, path.to_owned())
+    }
+
+    /// Takes an open file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn from_file(file: std::fs::File, path: std::path::PathBuf) -> Result<Self> {
+        let bytes = file.metadata().at("read", &path)?.len();
+        Ok(Self { file, path, bytes })
+    }
+
+    /// Sets the permission bits of the open file.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        self.file
+            .set_permissions(permissions)
+            .at("change", &self.path)
     }
 
     /// Its state now, by the open file rather than by name.

@@ -2,6 +2,13 @@
 //!
 //! May use: tiers 0 to 4. Must never print, read the clock or the environment.
 
+pub mod checkout;
+pub mod closure;
+pub mod commit;
+pub mod output;
+pub mod partial;
 pub mod read;
+pub mod revision;
 pub mod scan;
+pub mod tree;
 pub mod write;

@@ -45,6 +45,17 @@ pub enum What {
     EmptyDirectory,
 }
 
+impl What {
+    /// Bytes of a file; nothing for what is no file.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        match self {
+            Self::File { stat, .. } => stat.bytes,
+            Self::Symlink(_) | Self::EmptyDirectory => 0,
+        }
+    }
+}
+
 /// What tells that a file has not been touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {

@@ -83,6 +83,16 @@ pub struct Written {
     pub predicted_bytes: u64,
 }
 
+impl Written {
+    /// Adds what became of another file.
+    pub const fn add(&mut self, other: &Self) {
+        self.known_chunks += other.known_chunks;
+        self.new_chunks += other.new_chunks;
+        self.coded_bytes += other.coded_bytes;
+        self.predicted_bytes += other.predicted_bytes;
+    }
+}
+
 /// Writes the chunks of a file and gives its manifest.
 ///
 /// # Errors

@@ -86,6 +86,8 @@ struct Inner {
     calls: u64,
     fault: Option<Fault>,
     capacity_bytes: Option<u64>,
+    /// Loses the answers of some links.
+    lost_answers: Option<(Chance, u64)>,
     /// The state after each change, if they are recorded.
     history: Option<Vec<Nodes>>,
     log: Vec<String>,
@@ -143,6 +145,11 @@ impl SimDisk {
     /// Limits the bytes of all files together.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity_bytes = bytes;
+    }
+
+    /// Does every `one_in`-th link by chance, and answers that it failed.
+    pub fn lose_answers(&self, seed: u64, one_in: u64) {
+        self.lock().lost_answers = Some((Chance(seed), one_in));
     }
 
     /// Calls since the last [`SimDisk::set_fault`].
@@ -426,6 +433,11 @@ impl Disk for SimDisk {
             let id = inner.find(from)?;
             inner.free(to)?;
             inner.dir(parent(to))?.set(last(to), Some(id));
+            if let Some((chance, one_in)) = &mut inner.lost_answers
+                && chance.of(*one_in) == 0
+            {
+                return Err(ErrorKind::TimedOut.into());
+            }
             Ok(())
         })
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use store_format::ids::{ChunkId, PackId, RecordId};
 use store_format::pack::{Entry, Index};
+use store_format::record::Kind;
 
 use crate::error::{Error, Result};
 use crate::store::disk::Disk;
@@ -76,7 +77,15 @@ impl View {
         let disk = &*source.disk;
         let known: HashMap<_, _> = before
             .into_iter()
-            .flat_map(|view| view.packs.iter().map(|index| (index.pack, index)))
+            .flat_map(|view| &view.packs)
+            // A failure may have passed since.
+            .filter(|index| {
+                index
+                    .loaded
+                    .get()
+                    .is_none_or(|loaded| loaded.failure.is_none())
+            })
+            .map(|index| (index.pack, index))
             .collect();
         let mut packs = Vec::new();
         for shard in files::list(disk, paths::PACKS)? {
@@ -125,6 +134,32 @@ impl View {
         places
     }
 
+    /// Records of a kind whose ids begin with these hex digits, ascending, each once.
+    #[must_use]
+    pub fn with_prefix(&self, digits: &str, kind: Kind) -> Vec<RecordId> {
+        let mut found = Vec::new();
+        for index in &self.packs {
+            let bytes = self.loaded(index).bytes.as_ref();
+            let Some(table) = bytes.and_then(|bytes| Index::open(bytes).ok()) else {
+                continue;
+            };
+            let table = table.table;
+            let mut row = table.first_from(digits);
+            while let Some(id) = table
+                .id(row)
+                .filter(|id| id.to_string().starts_with(digits))
+            {
+                if table.entry(row).is_ok_and(|entry| entry.kind == kind) {
+                    found.push(id);
+                }
+                row += 1;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// Every record of a pack, ascending by id.
     ///
     /// # Errors
@@ -161,9 +196,9 @@ impl View {
         })
     }
 
-    /// What is wrong with packs that were looked at and could not be read.
+    /// What is wrong with packs whose records are not all known; looks at every pack.
     pub fn failures(&self) -> impl Iterator<Item = &str> {
-        let loaded = self.packs.iter().filter_map(|index| index.loaded.get());
+        let loaded = self.packs.iter().map(|index| self.loaded(index));
         loaded.filter_map(|loaded| loaded.failure.as_deref())
     }
 
@@ -203,14 +238,15 @@ fn load(source: &Source, pack: &PackId) -> Loaded {
         };
     }
     match source.packs.rebuild_index(pack) {
-        Ok(bytes) => Loaded {
+        Ok((bytes, hurt)) => Loaded {
             bytes: Some(Mapped::of_bytes(bytes)),
-            rebuilt: true,
-            failure: None,
+            // What was put together from the records of a damaged pack is not written down.
+            rebuilt: hurt.is_none(),
+            failure: hurt.map(|error| error.to_string()),
         },
         Err(error) => Loaded {
             bytes: None,
-            rebuilt: true,
+            rebuilt: false,
             failure: Some(error.to_string()),
         },
     }

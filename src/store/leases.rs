@@ -115,8 +115,6 @@ pub fn list(disk: &dyn Disk) -> Result<Vec<(String, Option<Lease>)>> {
 /// A list of packs that gc is about to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentence {
-    /// The epoch under which the packs were found dead.
-    pub epoch: u64,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
     /// The packs.
@@ -127,10 +125,7 @@ impl Sentence {
     /// The text of the file.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = format!(
-            "{CONDEMNED_TITLE}\nepoch {}\ntime {}\n",
-            self.epoch, self.time_ms
-        );
+        let mut text = format!("{CONDEMNED_TITLE}\ntime {}\n", self.time_ms);
         put_packs(&mut text, &self.packs);
         let check = blake3::hash(text.as_bytes()).to_hex();
         format!("{text}check {check}\n")
@@ -144,7 +139,6 @@ impl Sentence {
             return None;
         }
         Some(Self {
-            epoch: field(lines.next()?, "epoch ")?,
             time_ms: field(lines.next()?, "time ")?,
             packs: take_packs(lines)?,
         })
@@ -211,7 +205,6 @@ mod tests {
         };
         assert_eq!(Lease::decode(&lease.encode()), Some(lease));
         let sentence = Sentence {
-            epoch: 3,
             time_ms: 4,
             packs: vec![PackId::of(b"x"), PackId::of(b"y")],
         };

@@ -9,6 +9,8 @@ pub mod disk_real;
 #[doc(hidden)]
 pub mod disk_sim;
 mod files;
+pub mod gc;
+pub mod gc_plan;
 pub mod host;
 pub mod index;
 pub mod leases;
@@ -240,8 +242,9 @@ impl Shared {
                 let _ = self.disk.replace(&temp, &paths::index(&pack));
             }
         }
+        gc::keep_reserve(self);
         if published.number.is_multiple_of(TABLES_BETWEEN_CLEANING) {
-            let _ = refs::clean(&*self.disk, time);
+            let _ = refs::clean(&*self.disk, refs::Keep::default(), time);
         }
     }
 }

@@ -75,21 +75,30 @@ impl PackFiles {
         take_record(bytes, id, entry).map_err(|error| damaged(error, &path))
     }
 
-    /// The index of a pack, made from its table, or from its records where the table is hurt.
+    /// Closes the file of a pack that is gone.
+    pub fn forget(&self, pack: &PackId) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(pack);
+    }
+
+    /// The index of a pack, made from its table, or from its records where the table is hurt;
+    /// and in the latter case what is hurt.
     ///
     /// # Errors
     /// `Corrupt`, naming the pack; a failure of the disk.
-    pub fn rebuild_index(&self, pack: &PackId) -> Result<Vec<u8>> {
+    pub fn rebuild_index(&self, pack: &PackId) -> Result<(Vec<u8>, Option<Error>)> {
         let file = self.file(pack)?;
         let path = paths::pack(pack);
         match index_of_table(&*file, pack) {
-            Ok(index) => Ok(index),
+            Ok(index) => Ok((index, None)),
             Err(Read::Disk(error)) => Err(error).at("read", &path),
             Err(Read::Format(hurt)) => {
-                index_of_records(&*file, pack).map_err(|error| match error {
-                    Read::Disk(error) => Error::io("read", path.as_ref(), &error),
-                    Read::Format(_) => damaged(hurt.into(), &path),
-                })
+                let hurt = damaged(hurt.into(), &path);
+                match index_of_records(&*file, pack) {
+                    Ok(index) => Ok((index, Some(hurt))),
+                    Err(Read::Disk(error)) => Err(error).at("read", &path),
+                    Err(Read::Format(_)) => Err(hurt),
+                }
             }
         }
     }

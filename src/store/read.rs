@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use store_format::ids::RecordId;
 use store_format::limits;
+use store_format::record::Kind;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::store::Shared;
 use crate::store::index::{Origin, Place, View};
 use crate::store::leases::Condemned;
@@ -51,6 +52,12 @@ impl Reader {
         places
     }
 
+    /// Records of a kind whose ids begin with these hex digits, ascending, each once.
+    #[must_use]
+    pub fn with_prefix(&self, digits: &str, kind: Kind) -> Vec<RecordId> {
+        self.view.with_prefix(digits, kind)
+    }
+
     /// Reads one copy of a record.
     ///
     /// # Errors
@@ -90,7 +97,7 @@ impl Reader {
             }
         }
         match hurt {
-            Some(error) if error.kind() != Kind::NotFound => Err(error),
+            Some(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(None),
         }
     }
@@ -108,7 +115,8 @@ impl Reader {
 pub struct Wholeness {
     /// Records that can be rebuilt.
     pub whole: HashSet<RecordId>,
-    /// Records that cannot, or are being looked at: that ends cycles.
+    /// Records that are being looked at, or were found not whole meanwhile: that ends cycles.
+    /// Forgotten after each question, since only those being looked at made some of them so.
     other: HashSet<RecordId>,
 }
 
@@ -116,7 +124,9 @@ impl Wholeness {
     /// Whether a record can be rebuilt. What is appended or published between two questions may
     /// be missed, never the other way round.
     pub fn of(&mut self, reader: &Reader, id: &RecordId) -> bool {
-        self.within(reader, id, CHAIN_MAX)
+        let whole = self.within(reader, id, CHAIN_MAX);
+        self.other.clear();
+        whole
     }
 
     fn within(&mut self, reader: &Reader, id: &RecordId, steps: usize) -> bool {

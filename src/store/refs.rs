@@ -15,10 +15,23 @@ use crate::store::files;
 use crate::store::ops;
 use crate::store::paths;
 
-/// Tables that are kept whatever their age.
-pub const TABLES_KEPT: u64 = 64;
-/// Seconds that a table is kept.
-pub const TABLE_SECONDS_KEPT: i64 = 7 * 24 * 3600;
+/// Which old tables the cleaner leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// The newest so many, whatever their age.
+    pub tables: u64,
+    /// Those younger than this.
+    pub seconds: i64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            tables: 64,
+            seconds: 7 * 24 * 3600,
+        }
+    }
+}
 
 /// The newest table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,21 +146,21 @@ pub fn create(disk: &dyn Disk, temp: &str, table: &ReferenceTable) -> Result<(Ta
 ///
 /// # Errors
 /// A failure of the disk.
-pub fn clean(disk: &dyn Disk, now_seconds: i64) -> Result<u64> {
+pub fn clean(disk: &dyn Disk, keep: Keep, now_seconds: i64) -> Result<u64> {
     let numbers = numbers(disk)?;
     let Some(newest) = numbers.last() else {
         return Ok(0);
     };
     let mut removed = 0;
     for number in &numbers {
-        if newest - number < TABLES_KEPT {
+        if newest - number < keep.tables {
             break;
         }
         let Some((_, table)) = read(disk, *number)? else {
             continue;
         };
         let age = now_seconds.saturating_sub(ops::read(disk, &table.operation)?.time);
-        if age < TABLE_SECONDS_KEPT {
+        if age < keep.seconds {
             break;
         }
         files::remove(disk, &paths::table(*number))?;

@@ -161,6 +161,15 @@ impl Txn {
         self.staged.append(header, &record.coded)
     }
 
+    /// Makes what was appended durable and gives the bytes of its packs. Nothing can be appended
+    /// after it.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn seal(&self) -> Result<u64> {
+        Ok(self.staged.finish()?.iter().map(|pack| pack.bytes).sum())
+    }
+
     /// Makes all that was appended durable, then moves references, all or none. Acknowledged
     /// means durable.
     ///

@@ -331,6 +331,22 @@ impl<'a> Table<'a> {
             .map(|index| index.saturating_add(start))
     }
 
+    /// The first row whose id is not before one that begins with these hex digits.
+    #[must_use]
+    pub fn first_from(&self, digits: &str) -> usize {
+        let before = |id: &[u8; ID_BYTES]| {
+            let mut nibbles = id.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+            for digit in digits.chars().filter_map(|digit| digit.to_digit(16)) {
+                match nibbles.next().map(u32::from) {
+                    Some(nibble) if nibble != digit => return nibble < digit,
+                    _ => {}
+                }
+            }
+            false
+        };
+        self.ids.partition_point(before)
+    }
+
     /// The id of a row.
     #[must_use]
     pub fn id(&self, index: usize) -> Option<RecordId> {

@@ -3,4 +3,8 @@
 //! May use: everything of the store.
 
 mod basics;
+mod collect;
+mod crash;
+mod model;
 mod support;
+mod turns;

@@ -2,18 +2,21 @@
 //!
 //! May use: everything of the store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use store_format::ids::{ChunkId, CommitId, RecordId};
+use store_format::ids::{ChunkId, CommitId, PackId, RecordId};
 use store_format::record::{Coding, Kind, Part, Predictor, Recipe, View};
 use store_format::reference::Change;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::advance::{Deed, Published};
 use crate::store::disk_sim::{Chance, SimDisk};
+use crate::store::gc::{GcPolicy, GcReport, Root};
 use crate::store::host::Host;
+use crate::store::read::Reader;
 use crate::store::txn::Txn;
 
 /// A machine whose clock and chances a seed gives, and on which every process but 0 runs.
@@ -128,7 +131,7 @@ pub fn commit(store: &Store, branch: &str, chunks: &[&[u8]]) -> Result<(CommitId
 /// Rebuilds a chunk: plain, or the exclusive or with its base.
 pub fn rebuild(store: &Store, id: RecordId) -> Result<Vec<u8>> {
     let reader = store.reader()?;
-    let mut hurt = crate::error::Error::not_found(format!("{id} is not there"));
+    let mut hurt = Error::not_found(format!("{id} is not there"));
     for place in reader.places(&id) {
         let Ok(record) = reader.read(&id, &place) else {
             continue;
@@ -165,4 +168,56 @@ pub fn check_whole(store: &Store) -> Result<usize> {
         }
     }
     Ok(checked)
+}
+
+/// What commits reach, as the flows above will find it.
+pub fn mark(reader: &Reader, roots: &[Root]) -> Result<HashSet<RecordId>> {
+    let mut live = HashSet::new();
+    for root in roots {
+        let mut next = Some(root.commit);
+        while let Some(commit) = next {
+            let Some(record) = reader.record(&commit.into())? else {
+                if root.required {
+                    return Err(Error::not_found(format!("{commit} is not there")));
+                }
+                break;
+            };
+            live.insert(commit.into());
+            let (chunks, parent) = parse_commit(&record.coded);
+            live.extend(chunks.into_iter().map(RecordId::from));
+            next = parent;
+        }
+    }
+    Ok(live)
+}
+
+/// Keeps nothing for undo and waits for nobody.
+pub fn strict() -> GcPolicy {
+    GcPolicy {
+        grace_ms: 0,
+        keep_seconds: -1,
+        keep_operations: 0,
+        ..GcPolicy::default()
+    }
+}
+
+pub fn gc(store: &Store, policy: &GcPolicy) -> Result<GcReport> {
+    let deed = Deed {
+        verb: "gc".into(),
+        ..Deed::default()
+    };
+    store.gc(&deed, policy, &mut mark)
+}
+
+/// Moves a reference to a commit whatever it points to.
+pub fn reset(store: &Store, branch: &str, new: Option<CommitId>) {
+    let old = store.head().unwrap().table.get(branch);
+    let txn = store.begin().unwrap();
+    let outcome = txn.publish(&moves(branch, old, new), None).unwrap();
+    outcome.done().unwrap();
+}
+
+/// The packs of a store.
+pub fn packs(store: &Store) -> Vec<PackId> {
+    store.reader().unwrap().view.packs().collect()
 }

@@ -1,0 +1,346 @@
+//! Files to a new version on a branch.
+//!
+//! May use: tiers 0 to 4. Holds: what is reported was published and is durable; a failure before
+//! leaves the store as it was.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use store_format::commit::{Attribute, Commit, Derivation, Origin};
+use store_format::ids::{CommitId, FileId};
+use store_format::layout::Tensor;
+use store_format::manifest::Manifest;
+use store_format::record::Kind;
+use store_format::reference::{BRANCHES, Change, check_reference};
+
+use crate::bytes::FileBytes;
+use crate::codec::Level;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::flow::read::Rebuilder;
+use crate::flow::scan::{Scanned, Stat, What, scan};
+use crate::flow::tree::{self, Leaf, Leafy};
+use crate::flow::write::{self, BaseTensor, Bases, Writer, Written};
+use crate::flow::{closure, revision};
+use crate::layout;
+use crate::par::Pool;
+use crate::plan::pair::{BaseFile, Named, pair};
+use crate::progress::Progress;
+use crate::store::Store;
+use crate::store::advance::{Deed, Outcome};
+
+/// How often a file that changes, or a commit that a collection overtook, is tried again.
+const TRIES: usize = 3;
+
+/// Which version the tensors are compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum BaseChoice {
+    /// What the branch points to.
+    #[default]
+    Auto,
+    /// Nothing.
+    None,
+    /// A stated version.
+    Revision(String),
+}
+
+/// Who, and when.
+#[derive(Clone, Debug, Default)]
+pub struct Signature {
+    /// `Name <address>`.
+    pub author: String,
+    /// Seconds since 1970 (UTC).
+    pub time: i64,
+    /// The offset from UTC in minutes.
+    pub offset_minutes: i32,
+}
+
+/// What to commit, and how.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// A directory or a file.
+    pub path: &'a Path,
+    /// The branch, without `heads/`.
+    pub branch: &'a str,
+    /// What it is compared with.
+    pub base: BaseChoice,
+    /// How it was made from the base, where that is stated.
+    pub kind: Option<Derivation>,
+    /// The message.
+    pub message: &'a str,
+    /// Who, and when.
+    pub signature: Signature,
+    /// Attributes, ascending by namespace.
+    pub attributes: Vec<Attribute>,
+    /// How hard to try.
+    pub level: Level,
+    /// What `HEAD` stands for.
+    pub head: Option<CommitId>,
+    /// Stop before publishing.
+    pub dry_run: bool,
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The new version.
+    pub commit: CommitId,
+    /// What its tensors were compared with.
+    pub base: Option<CommitId>,
+    /// How it was made.
+    pub kind: Option<Derivation>,
+    /// Whether the branch was there and its version has the same content.
+    pub unchanged: bool,
+    /// Files in it.
+    pub files: u64,
+    /// Their lengths together.
+    pub logical_bytes: u64,
+    /// Bytes that the packs grew by.
+    pub new_bytes: u64,
+    /// Chunks that the store held, and those that are new.
+    pub chunks: Written,
+    /// What the files are, for the state cache: path, state, identity.
+    pub observed: Vec<(String, Stat, FileId)>,
+    /// Files that looked like a known layout but were taken as opaque, and why.
+    pub notes: Vec<(String, String)>,
+}
+
+/// Commits what lies at a path.
+///
+/// # Errors
+/// `NotFound` for a path or base that is not there, `Usage` for what cannot be stored,
+/// `Conflict` where the branch moved or a file kept changing, failures of the disk.
+pub fn commit(
+    store: &Store,
+    pool: &Pool,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    check_reference(&format!("{BRANCHES}{}", request.branch))
+        .map_err(|rule| Error::usage(format!("'{}' is no name: {rule}", request.branch)))?;
+    let scanned = scan(request.path, progress)?;
+    let total = scanned.iter().map(|one| one.what.bytes()).sum();
+    for _ in 0..TRIES {
+        progress.begin("committing", Some(total));
+        let outcome = try_commit(store, pool, request, &scanned, progress)?;
+        progress.end();
+        match outcome {
+            (Some(Outcome::Collected { .. }), _) => {}
+            (Some(outcome), report) => return outcome.done().map(|_| report),
+            (None, report) => return Ok(report),
+        }
+    }
+    Err(Error::conflict("collections kept deleting what this commit needs").hint("try again"))
+}
+
+fn try_commit(
+    store: &Store,
+    pool: &Pool,
+    request: &Request<'_>,
+    scanned: &[Scanned],
+    progress: &dyn Progress,
+) -> Result<(Option<Outcome>, Report)> {
+    let txn = store.begin()?;
+    let rebuilder = Rebuilder::new(txn.reader().clone());
+    let table = &txn.head().table;
+    let reference = format!("{BRANCHES}{}", request.branch);
+    let parent = table.get(&reference);
+    let base = match &request.base {
+        BaseChoice::None => None,
+        BaseChoice::Auto => parent,
+        BaseChoice::Revision(text) => {
+            Some(revision::resolve(&rebuilder, table, request.head, text)?)
+        }
+    };
+    let base_files = match base {
+        Some(base) => files_of(&rebuilder, &base)?,
+        None => Vec::new(),
+    };
+    let level = request.level;
+    let writer = Writer {
+        txn: &txn,
+        rebuilder: &rebuilder,
+        pool,
+        level,
+        progress,
+    };
+    let mut report = Report {
+        commit: CommitId::from_bytes([0; 32]),
+        base,
+        kind: base.map(|_| request.kind.unwrap_or(Derivation::Derived)),
+        unchanged: false,
+        files: 0,
+        logical_bytes: 0,
+        new_bytes: 0,
+        chunks: Written::default(),
+        observed: Vec::new(),
+        notes: Vec::new(),
+    };
+    let leaves = write_files(&writer, scanned, &base_files, &mut report)?;
+    let tree = tree::write(&txn, &leaves)?;
+    let parents: Vec<_> = parent.into_iter().collect();
+    if let Some(parent) = parent {
+        let before = rebuilder.object::<Commit>(&parent)?;
+        if before.tree == tree && request.attributes.is_empty() {
+            report.commit = parent;
+            report.unchanged = true;
+            return Ok((None, report));
+        }
+    }
+    let origin = |base| Origin {
+        kind: request.kind.unwrap_or(Derivation::Derived),
+        base,
+        stated: request.base != BaseChoice::Auto,
+    };
+    let commit = Commit {
+        tree,
+        parents,
+        origins: base.map(origin).into_iter().collect(),
+        author: request.signature.author.clone(),
+        time: request.signature.time,
+        offset_minutes: request.signature.offset_minutes,
+        message: request.message.to_owned(),
+        attributes: request.attributes.clone(),
+    };
+    report.commit = tree::put(&txn, Kind::Commit, &commit)?;
+    if request.dry_run {
+        report.new_bytes = txn.seal()?;
+        return Ok((None, report));
+    }
+    let deed = Deed {
+        verb: "commit".into(),
+        author: request.signature.author.clone(),
+        time: request.signature.time,
+        changes: vec![Change {
+            name: reference,
+            old: parent,
+            new: Some(report.commit),
+        }],
+        undoes: None,
+    };
+    let roots = [report.commit];
+    let missing = |reader: &_| closure::missing(reader, &roots);
+    report.new_bytes = txn.seal()?;
+    Ok((Some(txn.publish(&deed, Some(&missing))?), report))
+}
+
+fn write_files(
+    writer: &Writer<'_>,
+    scanned: &[Scanned],
+    base_files: &[(String, Arc<BaseFile>)],
+    report: &mut Report,
+) -> Result<Vec<Leaf>> {
+    let mut leaves = Vec::with_capacity(scanned.len());
+    for Scanned { path, what } in scanned {
+        let node = match what {
+            What::Symlink(target) => Leafy::Symlink(target.clone()),
+            What::EmptyDirectory => Leafy::EmptyDirectory,
+            What::File {
+                source,
+                stat,
+                executable,
+            } => {
+                let (manifest, written) = write_file(writer, path, source, stat, base_files)
+                    .map_err(|error| in_file(path, error))?;
+                report.files += 1;
+                report.logical_bytes += manifest.bytes;
+                report.chunks.add(&written);
+                report.observed.push((path.clone(), *stat, manifest.file));
+                report
+                    .notes
+                    .extend(manifest.note.clone().map(|note| (path.clone(), note)));
+                Leafy::File {
+                    manifest: tree::put(writer.txn, Kind::Manifest, &manifest)?,
+                    bytes: manifest.bytes,
+                    executable: *executable,
+                }
+            }
+        };
+        leaves.push(Leaf {
+            path: path.clone(),
+            node,
+        });
+    }
+    Ok(leaves)
+}
+
+/// Adds the file to a failure, unless that names it already.
+fn in_file(path: &str, error: Error) -> Error {
+    if error.kind() == ErrorKind::Interrupted || error.to_string().contains(path) {
+        return error;
+    }
+    error.while_doing(format!("cannot commit '{path}'"))
+}
+
+/// Reads a file until its state is the same before and after; what was stored is right in any
+/// case, but it should be what somebody meant.
+fn write_file(
+    writer: &Writer<'_>,
+    path: &str,
+    source: &Path,
+    stat: &Stat,
+    base_files: &[(String, Arc<BaseFile>)],
+) -> Result<(Manifest, Written)> {
+    let mut before = *stat;
+    for _ in 0..TRIES {
+        let file = FileBytes::open(source)?;
+        let outcome = layout::parse(path, &file).and_then(|parsed| {
+            let bases = bases_of(path, &parsed.tensors, base_files);
+            write::file(writer, &file, &parsed, &bases)
+        });
+        let after = Stat::of(&file.metadata()?);
+        match outcome {
+            Ok(done) if after == before => return Ok(done),
+            Err(error) if after == before && error.kind() != ErrorKind::Conflict => {
+                return Err(error);
+            }
+            Ok(_) | Err(_) => before = after,
+        }
+    }
+    Err(write::changed().hint("commit it again once nobody writes to it"))
+}
+
+/// The files of a version, with what finds the chunks under their bytes.
+fn files_of(rebuilder: &Rebuilder, commit: &CommitId) -> Result<Vec<(String, Arc<BaseFile>)>> {
+    let tree = rebuilder.object::<Commit>(commit)?.tree;
+    let mut files = Vec::new();
+    for leaf in tree::leaves(rebuilder, &tree)? {
+        if let Leafy::File { manifest, .. } = leaf.node {
+            let manifest = rebuilder.object::<Manifest>(&manifest)?;
+            files.push((leaf.path, Arc::new(BaseFile::new(manifest))));
+        }
+    }
+    Ok(files)
+}
+
+/// Pairs the tensors of a file with those of the base's files.
+fn bases_of(path: &str, tensors: &[Tensor], base_files: &[(String, Arc<BaseFile>)]) -> Bases {
+    let targets: Vec<_> = tensors
+        .iter()
+        .map(|tensor| Named { file: path, tensor })
+        .collect();
+    let places: Vec<(&str, &Arc<BaseFile>, usize)> = base_files
+        .iter()
+        .flat_map(|(path, file)| {
+            let indexes = 0..file.manifest().tensors.len();
+            indexes.map(move |index| (path.as_str(), file, index))
+        })
+        .collect();
+    let named: Vec<_> = places
+        .iter()
+        .map(|(path, file, index)| Named {
+            file: path,
+            tensor: &file.manifest().tensors[*index],
+        })
+        .collect();
+    let pairs = pair(&targets, &named).into_iter();
+    let tensors = pairs.map(|base| {
+        let (_, file, index) = places.get(base?)?;
+        Some(BaseTensor {
+            file: Arc::clone(file),
+            index: *index,
+        })
+    });
+    Bases {
+        tensors: tensors.collect(),
+    }
+}

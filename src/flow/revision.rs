@@ -1,0 +1,125 @@
+//! Names of versions to commits: branches, tags, ids and their beginnings, `~N` and `HEAD`.
+//!
+//! May use: tiers 0 to 4. Must never guess: what fits two commits is refused with both.
+
+use store_format::ids::{CommitId, RecordId};
+use store_format::record::Kind;
+use store_format::reference::{self, BRANCHES, ReferenceTable, TAGS};
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::flow::read::Rebuilder;
+
+/// The fewest digits that can stand for an id.
+const DIGITS_MIN: usize = 4;
+
+/// The commit that a text names.
+///
+/// The grammar: `NAME`, `NAME~N` (the N-th first parent), where `NAME` is a branch, a tag, a full
+/// reference name, an id or at least four digits of one. `head` is what `HEAD` stands for.
+///
+/// # Errors
+/// `NotFound` where nothing fits, `Usage` where more than one thing does.
+pub fn resolve(
+    rebuilder: &Rebuilder,
+    table: &ReferenceTable,
+    head: Option<CommitId>,
+    text: &str,
+) -> Result<CommitId> {
+    let (name, steps) = match text.rsplit_once('~') {
+        Some((name, "")) => (name, 1),
+        Some((name, steps)) => (name, steps.parse().map_err(|_| unknown(text, table))?),
+        None => (text, 0_u32),
+    };
+    let mut commit = named(rebuilder, table, head, name)?;
+    for _ in 0..steps {
+        let parents = rebuilder
+            .object::<store_format::commit::Commit>(&commit)?
+            .parents;
+        commit = *parents.first().ok_or_else(|| {
+            Error::not_found(format!("'{text}' goes back beyond the first commit"))
+        })?;
+    }
+    Ok(commit)
+}
+
+fn named(
+    rebuilder: &Rebuilder,
+    table: &ReferenceTable,
+    head: Option<CommitId>,
+    name: &str,
+) -> Result<CommitId> {
+    if name == "HEAD" || name == "@" {
+        return head.ok_or_else(|| {
+            Error::not_found("there is no commit here yet").hint("sparse commit -m MESSAGE")
+        });
+    }
+    let full = [
+        name.to_owned(),
+        format!("{BRANCHES}{name}"),
+        format!("{TAGS}{name}"),
+    ];
+    let remote = format!("{}{name}", reference::REMOTES);
+    if let Some(commit) = full
+        .iter()
+        .chain([&remote])
+        .find_map(|name| table.get(name))
+    {
+        return Ok(commit);
+    }
+    by_digits(rebuilder, name)?.ok_or_else(|| unknown(name, table))
+}
+
+/// The one commit whose id begins with these digits.
+fn by_digits(rebuilder: &Rebuilder, digits: &str) -> Result<Option<CommitId>> {
+    let hex = digits
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !hex || digits.len() < DIGITS_MIN {
+        return Ok(None);
+    }
+    if let Ok(id) = digits.parse::<CommitId>() {
+        let is_there = rebuilder.reader().contains(&id.into());
+        return Ok(is_there.then_some(id));
+    }
+    let mut found: Vec<RecordId> = rebuilder.reader().with_prefix(digits, Kind::Commit);
+    found.dedup();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(CommitId::from_bytes(*one.as_bytes()))),
+        [one, two, ..] => Err(Error::new(
+            ErrorKind::Usage,
+            format!("'{digits}' could be {one:.12} or {two:.12}"),
+        )
+        .hint("give more digits")),
+    }
+}
+
+fn unknown(name: &str, table: &ReferenceTable) -> Error {
+    let error = Error::not_found(format!("there is no branch, tag or commit '{name}'"));
+    let short = |full: &str| {
+        let kinds = [BRANCHES, TAGS];
+        kinds
+            .iter()
+            .find_map(|kind| full.strip_prefix(kind))
+            .unwrap_or(full)
+            .to_owned()
+    };
+    let mut near: Vec<_> = table
+        .references
+        .iter()
+        .map(|reference| short(&reference.name))
+        .map(|candidate| (strsim::jaro_winkler(&candidate, name), candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<_> = near
+        .into_iter()
+        .take(3)
+        .map(|(_, name)| format!("'{name}'"))
+        .collect();
+    if near.is_empty() {
+        error.hint("'sparse branch' lists what there is")
+    } else {
+        error.hint(format!("did you mean {}?", near.join(" or ")))
+    }
+}
