@@ -93,11 +93,12 @@ pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<()> {
         ConfigVerb::Get { key } => {
             let setting = match key.strip_prefix("remote.") {
                 Some(_) => {
-                    let remotes = context.config.remotes();
-                    let names: Vec<String> = remotes.iter().map(|set| set.name.clone()).collect();
-                    let found = remotes.into_iter().find(|set| set.name == *key);
+                    let remotes = context.config.remotes().into_iter();
+                    let remotes: Vec<Setting> = remotes.map(|(_, setting)| setting).collect();
+                    let found = remotes.iter().find(|setting| setting.name == *key).cloned();
                     Some(found.ok_or_else(|| {
-                        errors::no_such("setting", key, names.iter().map(String::as_str))
+                        let names = remotes.iter().map(|setting| setting.name.as_str());
+                        errors::no_such("setting", key, names)
                     })?)
                 }
                 None => context.config.setting(Key::of(key)?)?,

@@ -13,6 +13,7 @@ pub mod errors;
 mod help;
 pub mod out;
 pub mod place;
+mod remote;
 pub mod settings;
 pub mod signal;
 pub mod text;
@@ -247,6 +248,7 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
     match verb {
         Verb::Config(args) => config::run(context, args),
         Verb::Completions(args) => completions::run(context, args),
+        Verb::Remote(args) => remote::run(context, args),
         Verb::Version(args) => version::run(context, args),
         Verb::Help(args) => help::run(context, args),
         Verb::Add(_) => Err(Error::usage("there is no 'add' and no index")
@@ -268,7 +270,6 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         | Verb::Push(_)
         | Verb::Fetch(_)
         | Verb::Pull(_)
-        | Verb::Remote(_)
         | Verb::Stats(_)
         | Verb::Fsck(_)
         | Verb::Repair(_)

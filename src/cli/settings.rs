@@ -257,26 +257,26 @@ impl Config {
         for key in Key::ALL {
             all.extend(self.setting(key)?);
         }
-        all.extend(self.remotes());
+        all.extend(self.remotes().into_iter().map(|(_, setting)| setting));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
 
-    /// The named remotes: `remote.NAME.url`.
+    /// The named remotes (`remote.NAME.url`), each with its name.
     #[must_use]
-    pub fn remotes(&self) -> Vec<Setting> {
-        let mut all: Vec<Setting> = Vec::new();
+    pub fn remotes(&self) -> Vec<(String, Setting)> {
+        let mut all: Vec<(String, Setting)> = Vec::new();
         for layer in &self.layers {
             let remotes = layer.document.get("remote").and_then(Item::as_table_like);
             for (remote, item) in remotes.into_iter().flat_map(|table| table.iter()) {
-                let url = item.get("url").and_then(Item::as_str);
-                let name = format!("remote.{remote}.url");
-                if let (Some(url), false) = (url, all.iter().any(|known| known.name == name)) {
-                    all.push(Setting {
-                        name,
+                let known = all.iter().any(|(known, _)| known == remote);
+                if let (Some(url), false) = (item.get("url").and_then(Item::as_str), known) {
+                    let setting = Setting {
+                        name: format!("remote.{remote}.url"),
                         value: url.into(),
                         origin: Origin::File(layer.path.clone()),
-                    });
+                    };
+                    all.push((remote.into(), setting));
                 }
             }
         }
@@ -285,10 +285,10 @@ impl Config {
 
     /// The address of a named remote.
     #[must_use]
-    pub fn remote(&self, remote: &str) -> Option<String> {
-        let name = format!("remote.{remote}.url");
-        let found = self.remotes().into_iter().find(|known| known.name == name);
-        found.map(|setting| setting.value)
+    pub fn remote(&self, name: &str) -> Option<String> {
+        let mut remotes = self.remotes().into_iter();
+        let found = remotes.find(|(known, _)| known == name);
+        found.map(|(_, setting)| setting.value)
     }
 }
 

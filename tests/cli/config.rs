@@ -55,9 +55,7 @@ fn a_store_has_settings_of_its_own() {
         err,
         "error: there is no store in '$DIR' or a folder above\nhint: for all stores: --user\n"
     );
-    let store = sandbox.path().join("work/.sparse");
-    fs::create_dir_all(store.join("refs")).unwrap();
-    fs::write(store.join("format"), "").unwrap();
+    let sandbox = sandbox.with_store_folder();
     sandbox.ok(&["-C", "work", "config", "set", "commit.level", "max"]);
     assert_eq!(
         sandbox.ok(&["-C", "work", "config", "get", "commit.level"]),
@@ -69,7 +67,7 @@ fn a_store_has_settings_of_its_own() {
     );
     assert_eq!(sandbox.ok(&["config", "get", "commit.level"]), "default\n");
     assert_eq!(
-        fs::read_to_string(store.join("config.toml")).unwrap(),
+        fs::read_to_string(sandbox.path().join("work/.sparse/config.toml")).unwrap(),
         "[commit]\nlevel = \"max\"\n"
     );
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod help;
+mod remote;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -30,6 +31,14 @@ impl Sandbox {
 
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A store of its own form only: enough for verbs that do not open it.
+    pub(crate) fn with_store_folder(self) -> Self {
+        let store = self.path().join("work/.sparse");
+        std::fs::create_dir_all(store.join("refs")).expect("a folder");
+        std::fs::write(store.join("format"), "").expect("a file");
+        self
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {

@@ -90,7 +90,7 @@ fn odd_shapes_are_no_settings_and_no_panics() {
     ] {
         let (_dir, config) = loaded(odd, odd, &[]).unwrap();
         assert_eq!(value(&config, Key::CoreThreads), None);
-        assert_eq!(config.remotes(), []);
+        assert!(config.remotes().is_empty());
     }
 }
 
