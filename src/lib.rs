@@ -4,6 +4,7 @@
 
 pub mod bytes;
 pub mod cache;
+pub mod cli;
 pub mod codec;
 pub mod error;
 pub mod flow;

@@ -1,3 +1,5 @@
 //! The `sparse` program: hands its arguments to the command line module.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sparse_store::cli::main()
+}

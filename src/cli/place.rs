@@ -1,0 +1,112 @@
+//! Where the store is: stated, or found upwards from the working folder.
+//!
+//! May use: `error`. Looks at names only; must never open what it finds.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext, Result};
+
+/// The name of a store's folder inside of its work tree.
+pub const STORE_FOLDER: &str = ".sparse";
+
+/// A store, and the work tree around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The store's folder.
+    pub store: PathBuf,
+    /// The folder whose files it keeps; a bare store has none.
+    pub work_tree: Option<PathBuf>,
+}
+
+impl Place {
+    /// The store at `stated`, else the one of the working folder or a folder above it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn find(stated: Option<&Path>) -> Result<Self> {
+        let folder = match stated {
+            Some(stated) => stated.to_path_buf(),
+            None => ".".into(),
+        };
+        let folder = std::path::absolute(&folder).at("find", &folder)?;
+        let found = match stated {
+            Some(_) => Self::at(&folder),
+            None => folder.ancestors().find_map(Self::at),
+        };
+        found.ok_or_else(|| {
+            let place = folder.display();
+            match stated {
+                Some(_) => Error::not_found(format!("there is no store in '{place}'")),
+                None => {
+                    Error::not_found(format!("there is no store in '{place}' or a folder above"))
+                }
+            }
+            .hint("make one: sparse init")
+        })
+    }
+
+    /// The store in exactly this folder: in its `.sparse`, or the folder itself.
+    fn at(folder: &Path) -> Option<Self> {
+        let inner = folder.join(STORE_FOLDER);
+        if is_store(&inner) {
+            return Some(Self {
+                store: inner,
+                work_tree: Some(folder.into()),
+            });
+        }
+        is_store(folder).then(|| Self {
+            store: folder.into(),
+            work_tree: match folder.file_name() {
+                Some(name) if name == STORE_FOLDER => folder.parent().map(Into::into),
+                _ => None,
+            },
+        })
+    }
+}
+
+fn is_store(folder: &Path) -> bool {
+    folder.join("format").is_file() && folder.join("refs").is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn make_store(folder: &Path) {
+        fs::create_dir_all(folder.join("refs")).unwrap();
+        fs::write(folder.join("format"), "").unwrap();
+    }
+
+    #[test]
+    fn a_store_is_found_by_its_folder_and_by_its_work_tree() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let store = dir.path().join(STORE_FOLDER);
+        make_store(&store);
+        let expected = Place {
+            store: store.clone(),
+            work_tree: Some(dir.path().into()),
+        };
+        assert_eq!(Place::find(Some(dir.path())).unwrap(), expected);
+        assert_eq!(Place::find(Some(&store)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_bare_store_has_no_work_tree() {
+        let dir = tempfile::TempDir::new().unwrap();
+        make_store(dir.path());
+        assert_eq!(Place::find(Some(dir.path())).unwrap().work_tree, None);
+    }
+
+    #[test]
+    fn a_stated_place_is_not_searched_upwards() {
+        let dir = tempfile::TempDir::new().unwrap();
+        make_store(&dir.path().join(STORE_FOLDER));
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let error = Place::find(Some(&below)).unwrap_err();
+        assert_eq!(error.kind().exit_code(), 3);
+        assert_eq!(error.hint_text(), Some("make one: sparse init"));
+    }
+}
