@@ -5,15 +5,20 @@
 //! Must never decide how something is stored.
 
 pub mod args;
+mod attach;
 pub mod bar;
+mod checkout;
+mod commit;
 mod completions;
 mod config;
 pub mod env;
 pub mod errors;
 mod help;
+mod init;
 pub mod out;
 pub mod place;
 mod remote;
+pub mod session;
 pub mod settings;
 pub mod signal;
 pub mod text;
@@ -253,9 +258,10 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Help(args) => help::run(context, args),
         Verb::Add(_) => Err(Error::usage("there is no 'add' and no index")
             .hint("name the path: sparse commit PATH -m MESSAGE")),
-        Verb::Init(_)
-        | Verb::Clone(_)
-        | Verb::Commit(_)
+        Verb::Init(args) => init::run(context, args),
+        Verb::Commit(args) => commit::run(context, args),
+        Verb::Checkout(args) => checkout::run(context, args),
+        Verb::Clone(_)
         | Verb::Status(_)
         | Verb::Log(_)
         | Verb::Show(_)
@@ -264,7 +270,6 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         | Verb::Diff(_)
         | Verb::Branch(_)
         | Verb::Tag(_)
-        | Verb::Checkout(_)
         | Verb::Attach(_)
         | Verb::Undo(_)
         | Verb::Push(_)

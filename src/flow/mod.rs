@@ -2,6 +2,7 @@
 //!
 //! May use: tiers 0 to 4. Must never print, read the clock or the environment.
 
+pub mod attribute;
 pub mod checkout;
 pub mod closure;
 pub mod commit;
@@ -11,4 +12,5 @@ pub mod read;
 pub mod revision;
 pub mod scan;
 pub mod tree;
+pub mod worktree;
 pub mod write;

@@ -1,0 +1,184 @@
+//! `sparse commit`.
+//!
+//! May use: everything below.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use store_format::commit::Derivation;
+use store_format::ids::CommitId;
+
+use crate::error::{Error, Result};
+use crate::flow::attribute;
+use crate::flow::commit::{self, BaseChoice, Request};
+use crate::flow::worktree::Head;
+use crate::progress::{Note, Progress};
+
+use super::Context;
+use super::args::{Base, CommitArgs, Level};
+use super::attach;
+use super::out::{Page, Report, Tint};
+use super::session::{Session, pool, signature};
+use super::text::{duration, escaped, saving, size};
+
+#[derive(Serialize)]
+struct Committed {
+    commit: String,
+    branch: String,
+    base: Option<String>,
+    kind: &'static str,
+    unchanged: bool,
+    dry_run: bool,
+    files: u64,
+    logical_bytes: u64,
+    new_bytes: u64,
+    new_chunks: u64,
+    known_chunks: u64,
+    predicted_bytes: u64,
+    seconds: f64,
+    notes: Vec<FileNote>,
+}
+
+#[derive(Serialize)]
+struct FileNote {
+    file: String,
+    note: String,
+}
+
+impl Report for Committed {
+    const SCHEMA: &'static str = "sparse.commit/1";
+
+    fn human(&self, page: &mut Page) {
+        let short = &self.commit[..12];
+        if self.unchanged {
+            page.line(format_args!(
+                "nothing to commit: {} holds the same content",
+                Tint::Name.on(escaped(&self.branch))
+            ));
+            return;
+        }
+        let verb = if self.dry_run {
+            "would commit"
+        } else {
+            "committed"
+        };
+        page.line(format_args!(
+            "{verb} {} on {}",
+            Tint::Id.on(short),
+            Tint::Name.on(escaped(&self.branch))
+        ));
+        match &self.base {
+            Some(base) => page.line(format_args!(
+                "  base    {} ({}); {} predicted from it",
+                Tint::Id.on(&base[..12]),
+                self.kind,
+                size(self.predicted_bytes)
+            )),
+            None => page.line("  base    none"),
+        }
+        page.line(format_args!(
+            "  files   {}, {} new and {} known chunks",
+            self.files, self.new_chunks, self.known_chunks
+        ));
+        page.line(format_args!(
+            "  bytes   {} in {}",
+            saving(self.logical_bytes, self.new_bytes),
+            if self.seconds < 1.0 {
+                "less than 1 s".to_owned()
+            } else {
+                duration(self.seconds as u64)
+            }
+        ));
+    }
+
+    fn quiet(&self, page: &mut Page) {
+        page.line(&self.commit);
+    }
+}
+
+pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
+    let started = Instant::now();
+    let session = Session::open(context)?;
+    let work = session.work.clone();
+    let followed = work.as_ref().and_then(|head| head.branch.clone());
+    let branch = args
+        .branch
+        .clone()
+        .or_else(|| followed.clone())
+        .ok_or_else(|| {
+            Error::usage("there is no branch to commit to").hint("name one: -b BRANCH")
+        })?;
+    let path = match (&args.path, &session.place.work_tree) {
+        (Some(path), _) => path.clone(),
+        (None, Some(tree)) => tree.clone(),
+        (None, None) => {
+            return Err(Error::usage("a bare store has no work tree to commit")
+                .hint("name a directory or a file: sparse commit PATH -m MESSAGE"));
+        }
+    };
+    let mut attributes = Vec::new();
+    for stated in &args.attributes {
+        attributes.push((stated.namespace.clone(), attach::value(&stated.source)?));
+    }
+    let request = Request {
+        path: &path,
+        branch: &branch,
+        base: match &args.base {
+            Base::Auto => BaseChoice::Auto,
+            Base::None => BaseChoice::None,
+            Base::Revision(text) => BaseChoice::Revision(text.clone()),
+        },
+        kind: None,
+        message: args.message.as_deref().unwrap_or_default(),
+        signature: signature(context)?,
+        attributes: attribute::collect(attributes)?,
+        level: level(context.level(args.level)?),
+        head: session.head_commit(),
+        dry_run: args.dry_run,
+    };
+    let report = commit::commit(&session.store, &pool(context)?, &request, &context.progress)?;
+    // The work tree holds what was committed from it.
+    let from_tree = args.path.is_none() && followed.as_deref() == Some(&branch);
+    if from_tree && !args.dry_run && work.is_some() {
+        Head {
+            branch: Some(branch.clone()),
+            commit: Some(report.commit),
+        }
+        .write(&session.store)?;
+    }
+    for (file, note) in &report.notes {
+        context.progress.note(
+            Note::Warning,
+            &format!("'{file}' was taken as plain bytes: {note}"),
+        );
+    }
+    context.out.print(&Committed {
+        commit: report.commit.to_string(),
+        branch,
+        base: report.base.as_ref().map(CommitId::to_string),
+        kind: report.kind.map_or("none", Derivation::name),
+        unchanged: report.unchanged,
+        dry_run: args.dry_run,
+        files: report.files,
+        logical_bytes: report.logical_bytes,
+        new_bytes: report.new_bytes,
+        new_chunks: report.chunks.new_chunks,
+        known_chunks: report.chunks.known_chunks,
+        predicted_bytes: report.chunks.predicted_bytes,
+        seconds: started.elapsed().as_secs_f64(),
+        notes: report
+            .notes
+            .into_iter()
+            .map(|(file, note)| FileNote { file, note })
+            .collect(),
+    })
+}
+
+/// The library's word for a level.
+pub(super) const fn level(level: Level) -> crate::codec::Level {
+    match level {
+        Level::Fast => crate::codec::Level::Fast,
+        Level::Default => crate::codec::Level::Default,
+        Level::Max => crate::codec::Level::Max,
+    }
+}
