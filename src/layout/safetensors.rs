@@ -52,7 +52,13 @@ pub(super) fn parse(file: &dyn ReadAt) -> Read<Parsed> {
         .into_iter()
         .map(|entry| entry.tensor(header_bytes, data_bytes))
         .collect::<Read<Vec<_>>>()?;
-    tile::tile(Layout::Safetensors, header_bytes, tensors, file.len())
+    tile::tile(
+        Layout::Safetensors,
+        header_bytes,
+        tensors,
+        Vec::new(),
+        file.len(),
+    )
 }
 
 /// The free text in the header of a safetensors file: the key `__metadata__`, as far as it is an
@@ -66,7 +72,7 @@ pub fn safetensors_metadata(file: &(impl ReadAt + ?Sized)) -> Result<BTreeMap<St
         header(&super::Borrowed(file)).and_then(|json| walk(&json, Header::Metadata(&mut texts)));
     match read {
         Ok(()) => Ok(texts),
-        Err(Refusal::Odd(_)) => Ok(BTreeMap::new()),
+        Err(Refusal::Odd(_) | Refusal::Unrelated) => Ok(BTreeMap::new()),
         Err(Refusal::Failed(error)) => Err(error),
     }
 }

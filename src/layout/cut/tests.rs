@@ -28,7 +28,7 @@ fn tensors(list: &[(DType, &[u64])]) -> (Parsed, u64) {
             }
         })
         .collect();
-    match tile::tile(Layout::Safetensors, 8, table, end) {
+    match tile::tile(Layout::Safetensors, 8, table, Vec::new(), end) {
         Ok(parsed) => (parsed, end),
         Err(_) => panic!("tiles"),
     }

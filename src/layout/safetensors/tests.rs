@@ -86,6 +86,7 @@ fn odd_metadata_do_not_hurt() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn hostile_headers_are_opaque_with_a_note() {
     let one = |dtype: &str, shape: &str, begin, end| {
         file(
@@ -322,8 +323,11 @@ fn written(tensors: &[(String, usize, Vec<usize>)], metadata: bool) -> Vec<u8> {
     safetensors::serialize(views, texts).expect("serializes")
 }
 
-/// Everything the safetensors crate says about a file, by name.
-fn oracle(bytes: &[u8]) -> Option<BTreeMap<String, (String, Vec<u64>, u64, u64)>> {
+/// Type, shape, first byte and length of each tensor by its name.
+type Table = BTreeMap<String, (String, Vec<u64>, u64, u64)>;
+
+/// Everything the safetensors crate says about a file.
+fn oracle(bytes: &[u8]) -> Option<Table> {
     let read = SafeTensors::deserialize(bytes).ok()?;
     let base = bytes.as_ptr() as usize;
     Some(
@@ -346,7 +350,7 @@ fn oracle(bytes: &[u8]) -> Option<BTreeMap<String, (String, Vec<u64>, u64, u64)>
     )
 }
 
-fn as_oracle(parsed: &Parsed) -> BTreeMap<String, (String, Vec<u64>, u64, u64)> {
+fn as_oracle(parsed: &Parsed) -> Table {
     let one = |t: &Tensor| {
         (
             t.dtype.name().to_string(),
