@@ -108,18 +108,14 @@ pub(super) fn parse(file: &dyn ReadAt) -> Read<Parsed> {
     let mut cursor = Cursor::new(file);
     let (meta, tensor_count) = front(&mut cursor)?;
     let mut tensors = Vec::new();
-    let mut names = HashSet::new();
     let mut unknown = 0;
     for _ in 0..tensor_count {
-        let (name, tensor) = tensor(&mut cursor)?;
-        if !names.insert(name.clone()) {
-            return odd(format!("tensor '{name}' is named twice"));
-        }
-        match tensor {
+        match tensor(&mut cursor)? {
             Some(tensor) => tensors.push(tensor),
             None => unknown += 1,
         }
     }
+    tile::named_once(&tensors)?;
     let end = cursor.position;
     let data = some(
         end.checked_next_multiple_of(meta.alignment),
@@ -239,9 +235,8 @@ fn array(cursor: &mut Cursor<'_>, depth: u32) -> Read<GgufValue> {
     Ok(GgufValue::Array { count, head })
 }
 
-/// A row of the table: the name, and the tensor if its type is known. `start` counts from the
-/// first byte of data.
-fn tensor(cursor: &mut Cursor<'_>) -> Read<(String, Option<Tensor>)> {
+/// A row of the table, if its type is known. `start` counts from the first byte of data.
+fn tensor(cursor: &mut Cursor<'_>) -> Read<Option<Tensor>> {
     let name = cursor.name()?;
     let dimensions = cursor.u32()?;
     if dimensions > DIMENSIONS_MAX {
@@ -254,7 +249,7 @@ fn tensor(cursor: &mut Cursor<'_>) -> Read<(String, Option<Tensor>)> {
     let dtype = element_type(cursor.u32()?);
     let start = cursor.u64()?;
     let Some(dtype) = dtype else {
-        return Ok((name, None));
+        return Ok(None);
     };
     // ggml has the innermost dimension first, and blocks lie within it.
     let whole = shape
@@ -266,14 +261,13 @@ fn tensor(cursor: &mut Cursor<'_>) -> Read<(String, Option<Tensor>)> {
     let Some(bytes) = bytes.filter(|_| whole) else {
         return odd(format!("the shape of tensor '{name}' is wrong"));
     };
-    let tensor = Tensor {
-        name: name.clone(),
+    Ok(Some(Tensor {
+        name,
         dtype,
         shape,
         start,
         bytes,
-    };
-    Ok((name, Some(tensor)))
+    }))
 }
 
 /// ggml's number of an element type. The numbers left out were withdrawn, or are newer than this.

@@ -14,6 +14,7 @@
 
 mod cut;
 mod gguf;
+pub mod names;
 mod pickle;
 mod raw;
 mod safetensors;

@@ -2,6 +2,8 @@
 //!
 //! May use: `store_format`. Must never read.
 
+use std::collections::HashSet;
+
 use store_format::layout::{Layout, Tensor};
 
 use super::{Parsed, Read, Region, RegionKind, odd};
@@ -10,6 +12,15 @@ use super::{Parsed, Read, Region, RegionKind, odd};
 pub(super) fn push(regions: &mut Vec<Region>, kind: RegionKind, start: u64, bytes: u64) {
     if bytes > 0 {
         regions.push(Region { kind, start, bytes });
+    }
+}
+
+/// Refuses two tensors of one name.
+pub(super) fn named_once(tensors: &[Tensor]) -> Read<()> {
+    let mut names = HashSet::with_capacity(tensors.len());
+    match tensors.iter().find(|tensor| !names.insert(&tensor.name)) {
+        Some(tensor) => odd(format!("tensor '{}' is named twice", tensor.name)),
+        None => Ok(()),
     }
 }
 
