@@ -89,8 +89,8 @@ fn layer<'a>(stem: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::GgufValue;
     use super::*;
+    use crate::layout::GgufValue;
 
     #[test]
     fn every_name_of_the_table_leads_back() {

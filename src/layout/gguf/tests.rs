@@ -1,12 +1,14 @@
 //! GGUF headers of all kinds against the laws.
+//!
+//! May use: what its parent may. Tests only.
 
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use super::super::testing::{Broken, Huge, lawful, refused};
-use super::super::{RegionKind, parse};
 use super::*;
+use crate::layout::testing::{Broken, Huge, lawful, refused};
+use crate::layout::{RegionKind, parse};
 
 const NAME: &str = "model.gguf";
 

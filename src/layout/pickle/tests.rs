@@ -1,4 +1,6 @@
 //! Pickles as PyTorch writes them, and pickles that nobody should execute.
+//!
+//! May use: what its parent may. Tests only.
 
 use proptest::prelude::*;
 

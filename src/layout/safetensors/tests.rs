@@ -1,4 +1,6 @@
 //! Headers of all kinds against the laws and against the reference reader.
+//!
+//! May use: what its parent may. Tests only.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -7,9 +9,9 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::super::testing::{Broken, Huge, lawful, refused};
-use super::super::{RegionKind, parse, safetensors_subset};
 use super::*;
+use crate::layout::testing::{Broken, Huge, lawful, refused};
+use crate::layout::{RegionKind, parse, safetensors_subset};
 
 const NAME: &str = "model.safetensors";
 
@@ -229,7 +231,7 @@ fn a_header_is_the_most_that_is_read_of_a_huge_file() {
     assert_eq!(parsed.layout, Layout::Safetensors);
     assert!(parsed.tiles(bytes));
     assert!(huge.read.load(Ordering::Relaxed) < 128 << 10);
-    assert_eq!(super::super::stretches(&parsed).count(), (1 << 20) + 1);
+    assert_eq!(crate::layout::stretches(&parsed).count(), (1 << 20) + 1);
     let lying = Huge::new(u64::MAX.to_le_bytes().to_vec(), u64::MAX);
     assert_eq!(
         parse(NAME, &lying).expect("readable").layout,

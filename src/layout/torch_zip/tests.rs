@@ -1,11 +1,13 @@
 //! Zip files as PyTorch writes them, and zip files that lie.
+//!
+//! May use: what its parent may. Tests only.
 
 use proptest::prelude::*;
 
-use super::super::testing::{Broken, Huge, lawful, refused, zip};
-use super::super::{RegionKind, parse};
 use super::pickle::tests::state_dict;
 use super::*;
+use crate::layout::testing::{Broken, Huge, lawful, refused, zip};
+use crate::layout::{RegionKind, parse};
 
 const NAME: &str = "pytorch_model.bin";
 
@@ -67,7 +69,7 @@ fn storages_without_names_are_raw() {
         assert!(parsed.tensors.is_empty());
         let note = parsed.note.unwrap_or_default();
         assert!(note.contains(word), "'{note}' does not say '{word}'");
-        let is_raw = |r: &&super::super::Region| r.kind == RegionKind::Raw;
+        let is_raw = |r: &&crate::layout::Region| r.kind == RegionKind::Raw;
         parsed.regions.iter().filter(is_raw).count()
     };
     let model = |pickle: &[u8], order: &[u8]| {
