@@ -13,6 +13,9 @@
 //! ```
 
 pub mod cut;
+mod gguf;
+pub mod names;
+mod pickle;
 mod raw;
 mod safetensors;
 pub mod shards;
@@ -20,11 +23,14 @@ mod subset;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod torch_zip;
+mod zip;
 
 pub use self::cut::{
     CUT_BYTES_AVG, CUT_BYTES_MAX, CUT_BYTES_MIN, Cutter, Piece, Pieces, Span, Stretch, View, cut,
     stretches,
 };
+pub use self::gguf::{GgufMeta, GgufValue, gguf_meta};
 pub use self::safetensors::safetensors_metadata;
 pub use self::subset::{Subset, safetensors_subset};
 
@@ -119,6 +125,8 @@ impl Parsed {
 
 /// Why a reader of one layout gave no regions.
 enum Refusal {
+    /// The file is of another kind that shares its first bytes.
+    Unrelated,
     /// The file is not what it seems; it is kept as opaque bytes with this note.
     Odd(String),
     /// The source could not be read.
@@ -153,9 +161,11 @@ pub fn parse(name: &str, file: &(impl ReadAt + ?Sized)) -> Result<Parsed> {
     let file_bytes = file.len();
     let window = raw::window(file)?;
     let parsed = match recognise(name, &window, file_bytes) {
-        Some(Layout::Safetensors) => safetensors::parse(file),
-        Some(Layout::Text) => Ok(Parsed::raw(Layout::Text, file_bytes, None)),
-        _ => Ok(Parsed::raw(Layout::Opaque, file_bytes, None)),
+        Seems::Safetensors => safetensors::parse(file),
+        Seems::Gguf => gguf::parse(file),
+        Seems::Zip => torch_zip::parse(file),
+        Seems::Text => Ok(Parsed::raw(Layout::Text, file_bytes, None)),
+        Seems::Other => Ok(Parsed::raw(Layout::Opaque, file_bytes, None)),
     };
     match parsed {
         Ok(parsed) if parsed.tiles(file_bytes) => Ok(parsed),
@@ -164,6 +174,7 @@ pub fn parse(name: &str, file: &(impl ReadAt + ?Sized)) -> Result<Parsed> {
             let note = "its regions do not tile it".into();
             Ok(Parsed::raw(Layout::Opaque, file_bytes, Some(note)))
         }
+        Err(Refusal::Unrelated) => Ok(Parsed::raw(Layout::Opaque, file_bytes, None)),
         Err(Refusal::Odd(note)) => Ok(Parsed::raw(Layout::Opaque, file_bytes, Some(note))),
         Err(Refusal::Failed(error)) => Err(error),
     }
@@ -182,13 +193,26 @@ impl<F: ReadAt + ?Sized> ReadAt for Borrowed<'_, F> {
     }
 }
 
-/// What the first bytes say the file is; the name decides where they do not.
-fn recognise(name: &str, window: &[u8], file_bytes: u64) -> Option<Layout> {
-    if safetensors::looks_like(window, file_bytes) || name.ends_with(".safetensors") {
-        Some(Layout::Safetensors)
+/// What a file seems to be before its reader has seen it.
+enum Seems {
+    Safetensors,
+    Gguf,
+    Zip,
+    Text,
+    Other,
+}
+
+/// What the first bytes say the file is; the name decides where a reader will say why it is not.
+fn recognise(name: &str, window: &[u8], file_bytes: u64) -> Seems {
+    if window.starts_with(gguf::MAGIC) || name.ends_with(".gguf") {
+        Seems::Gguf
+    } else if safetensors::looks_like(window, file_bytes) || name.ends_with(".safetensors") {
+        Seems::Safetensors
+    } else if window.starts_with(zip::MAGIC) {
+        Seems::Zip
     } else if raw::is_text(window, file_bytes) {
-        Some(Layout::Text)
+        Seems::Text
     } else {
-        None
+        Seems::Other
     }
 }

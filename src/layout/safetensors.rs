@@ -6,7 +6,7 @@
 //! taken, because the bytes come back exactly either way. Overlap is refused: one byte of the
 //! file stands in one region only.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -21,6 +21,9 @@ use crate::error::Result;
 
 /// The length of the header stands in the first bytes.
 pub(super) const LENGTH_BYTES: u64 = 8;
+
+/// More texts than this are not given out.
+const TEXTS_MAX: usize = 1 << 16;
 
 /// The key of free text in the header.
 pub(super) const METADATA: &str = "__metadata__";
@@ -42,21 +45,23 @@ pub(super) fn parse(file: &dyn ReadAt) -> Read<Parsed> {
     let header_bytes = LENGTH_BYTES + json.len() as u64;
     let data_bytes = file.len() - header_bytes;
     let entries = entries(&json)?;
-    let mut names = HashSet::with_capacity(entries.len());
-    for entry in &entries {
-        if !names.insert(entry.name.as_str()) {
-            return odd(format!("tensor '{}' is named twice", entry.name));
-        }
-    }
     let tensors = entries
         .into_iter()
         .map(|entry| entry.tensor(header_bytes, data_bytes))
         .collect::<Read<Vec<_>>>()?;
-    tile::tile(Layout::Safetensors, header_bytes, tensors, file.len())
+    tile::named_once(&tensors)?;
+    tile::tile(
+        Layout::Safetensors,
+        header_bytes,
+        tensors,
+        Vec::new(),
+        file.len(),
+    )
 }
 
 /// The free text in the header of a safetensors file: the key `__metadata__`, as far as it is an
-/// object of texts. Empty if there is none or if the file is not what it should be.
+/// object of texts. Empty if there is none, if there are more than 65,536, or if the file is not
+/// what it should be.
 ///
 /// # Errors
 /// Only if `file` cannot be read.
@@ -66,7 +71,7 @@ pub fn safetensors_metadata(file: &(impl ReadAt + ?Sized)) -> Result<BTreeMap<St
         header(&super::Borrowed(file)).and_then(|json| walk(&json, Header::Metadata(&mut texts)));
     match read {
         Ok(()) => Ok(texts),
-        Err(Refusal::Odd(_)) => Ok(BTreeMap::new()),
+        Err(Refusal::Odd(_) | Refusal::Unrelated) => Ok(BTreeMap::new()),
         Err(Refusal::Failed(error)) => Err(error),
     }
 }
@@ -291,6 +296,9 @@ impl<'de> Visitor<'de> for Texts<'_> {
         while let Some(key) = map.next_key::<String>()? {
             if let Some(text) = map.next_value_seed(Any)? {
                 self.0.insert(key, text);
+                if self.0.len() > TEXTS_MAX {
+                    return Err(A::Error::custom("too many texts"));
+                }
             }
         }
         Ok(())

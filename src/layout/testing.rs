@@ -143,3 +143,37 @@ pub(crate) fn noise(bytes: usize, mut seed: u64) -> Vec<u8> {
         })
         .collect()
 }
+
+/// A zip file whose entries stand in it as they are, each at a multiple of 64 bytes.
+pub(crate) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut table) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let header = file.len() as u32;
+        let length = bytes.len() as u32;
+        let fixed = file.len() + 30 + name.len();
+        let padding = fixed.next_multiple_of(64) - fixed;
+        let numbers = [0, 0, length, length].map(u32::to_le_bytes).concat();
+        let lengths = [name.len() as u16, padding as u16].map(u16::to_le_bytes);
+        file.extend(b"PK\x03\x04\0\0\0\0\0\0");
+        file.extend(&numbers);
+        file.extend(lengths.concat());
+        file.extend(name.as_bytes());
+        file.resize(file.len() + padding, 0);
+        file.extend(*bytes);
+        table.extend(b"PK\x01\x02\0\0\0\0\0\0\0\0");
+        table.extend(&numbers);
+        table.extend(lengths[0]);
+        table.extend([0; 12]);
+        table.extend(header.to_le_bytes());
+        table.extend(name.as_bytes());
+    }
+    let count = (entries.len() as u16).to_le_bytes();
+    let start = (file.len() as u32).to_le_bytes();
+    let length = (table.len() as u32).to_le_bytes();
+    file.extend(table);
+    file.extend(b"PK\x05\x06\0\0\0\0");
+    file.extend([count, count].concat());
+    file.extend([length, start].concat());
+    file.extend([0, 0]);
+    file
+}

@@ -1,13 +1,15 @@
 //! Borders of tensors, groups and raw bytes.
+//!
+//! May use: what its parent may. Tests only.
 
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use store_format::layout::Layout;
 
-use super::super::testing::{Broken, Huge, lawful, noise, spans};
-use super::super::{parse, tile};
 use super::*;
+use crate::layout::testing::{Broken, Huge, lawful, noise, spans};
+use crate::layout::{parse, tile};
 
 /// A file of tensors one after the other, behind a header of 8 bytes.
 fn tensors(list: &[(DType, &[u64])]) -> (Parsed, u64) {
@@ -28,7 +30,7 @@ fn tensors(list: &[(DType, &[u64])]) -> (Parsed, u64) {
             }
         })
         .collect();
-    match tile::tile(Layout::Safetensors, 8, table, end) {
+    match tile::tile(Layout::Safetensors, 8, table, Vec::new(), end) {
         Ok(parsed) => (parsed, end),
         Err(_) => panic!("tiles"),
     }

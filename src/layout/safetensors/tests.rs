@@ -1,4 +1,6 @@
 //! Headers of all kinds against the laws and against the reference reader.
+//!
+//! May use: what its parent may. Tests only.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -7,9 +9,9 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::super::testing::{Broken, Huge, lawful, refused};
-use super::super::{RegionKind, parse, safetensors_subset};
 use super::*;
+use crate::layout::testing::{Broken, Huge, lawful, refused};
+use crate::layout::{RegionKind, parse, safetensors_subset};
 
 const NAME: &str = "model.safetensors";
 
@@ -86,6 +88,7 @@ fn odd_metadata_do_not_hurt() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn hostile_headers_are_opaque_with_a_note() {
     let one = |dtype: &str, shape: &str, begin, end| {
         file(
@@ -228,7 +231,7 @@ fn a_header_is_the_most_that_is_read_of_a_huge_file() {
     assert_eq!(parsed.layout, Layout::Safetensors);
     assert!(parsed.tiles(bytes));
     assert!(huge.read.load(Ordering::Relaxed) < 128 << 10);
-    assert_eq!(super::super::stretches(&parsed).count(), (1 << 20) + 1);
+    assert_eq!(crate::layout::stretches(&parsed).count(), (1 << 20) + 1);
     let lying = Huge::new(u64::MAX.to_le_bytes().to_vec(), u64::MAX);
     assert_eq!(
         parse(NAME, &lying).expect("readable").layout,
@@ -322,8 +325,11 @@ fn written(tensors: &[(String, usize, Vec<usize>)], metadata: bool) -> Vec<u8> {
     safetensors::serialize(views, texts).expect("serializes")
 }
 
-/// Everything the safetensors crate says about a file, by name.
-fn oracle(bytes: &[u8]) -> Option<BTreeMap<String, (String, Vec<u64>, u64, u64)>> {
+/// Type, shape, first byte and length of each tensor by its name.
+type Table = BTreeMap<String, (String, Vec<u64>, u64, u64)>;
+
+/// Everything the safetensors crate says about a file.
+fn oracle(bytes: &[u8]) -> Option<Table> {
     let read = SafeTensors::deserialize(bytes).ok()?;
     let base = bytes.as_ptr() as usize;
     Some(
@@ -346,7 +352,7 @@ fn oracle(bytes: &[u8]) -> Option<BTreeMap<String, (String, Vec<u64>, u64, u64)>
     )
 }
 
-fn as_oracle(parsed: &Parsed) -> BTreeMap<String, (String, Vec<u64>, u64, u64)> {
+fn as_oracle(parsed: &Parsed) -> Table {
     let one = |t: &Tensor| {
         (
             t.dtype.name().to_string(),
