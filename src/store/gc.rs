@@ -248,7 +248,7 @@ impl Marked {
         let barred = leases::condemned(&*shared.disk)?;
         let all = Reader {
             shared: Arc::clone(shared),
-            view: shared.refresh()?,
+            view: Arc::new(shared.refresh()?.checked()),
             barred: Arc::new(Condemned::new()),
             staged: None,
         };

@@ -4,7 +4,7 @@
 //! before it is first believed, and is made again from its pack where it is missing or hurt.
 //! A view never changes: what appears or goes is seen by the next one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use store_format::ids::{ChunkId, PackId, RecordId};
@@ -15,8 +15,12 @@ use crate::error::{Error, Result};
 use crate::store::disk::Disk;
 use crate::store::files;
 use crate::store::mapped::Mapped;
+use crate::store::merged::{self, Merged};
 use crate::store::pack_read::PackFiles;
 use crate::store::paths;
+
+/// Merged indexes up to this are checked whole when they are opened; larger ones by gc and fsck.
+const CHECKED_BYTES_MAX: usize = 16 << 20;
 
 /// Where a copy of a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,10 +66,21 @@ pub struct Source {
     pub packs: Arc<PackFiles>,
 }
 
+/// One merged index of a view.
+#[derive(Clone)]
+pub struct MergedFile {
+    /// Its name in the directory.
+    pub name: String,
+    bytes: Mapped,
+}
+
 /// The packs that were there at one moment.
 pub struct View {
     source: Source,
     packs: Vec<Arc<PackIndex>>,
+    merged: Vec<MergedFile>,
+    /// Packs of no merged index: each is searched.
+    single: Vec<Arc<PackIndex>>,
 }
 
 impl View {
@@ -105,9 +120,19 @@ impl View {
             }
         }
         packs.sort_unstable_by_key(|index| index.pack);
+        // After the packs: an index that is merged now covers nothing that was not listed.
+        let merged = load_merged(source, before)?;
+        let covered: HashSet<_> = merged
+            .iter()
+            .filter_map(|file| Merged::open(&file.bytes).ok())
+            .flat_map(|merged| merged.packs())
+            .collect();
+        let is_single = |index: &&Arc<PackIndex>| !covered.contains(&index.pack);
         Ok(Self {
             source: source.clone(),
+            single: packs.iter().filter(is_single).cloned().collect(),
             packs,
+            merged,
         })
     }
 
@@ -125,13 +150,54 @@ impl View {
     /// Every copy of a record, the one with the smallest depth first.
     #[must_use]
     pub fn places(&self, id: &RecordId) -> Vec<Place> {
-        let mut places: Vec<_> = self
-            .packs
-            .iter()
-            .filter_map(|index| self.place(index, id))
-            .collect();
-        places.sort_by_key(|place| (place.entry.depth, place.entry.stored_bytes, place.origin));
-        places
+        let key = merged::key_of(id);
+        let merged = self.merged.iter();
+        let merged = merged.filter_map(|file| Merged::open(&file.bytes).ok());
+        let mut packs: Vec<_> = merged.flat_map(|merged| merged.find(key)).collect();
+        packs.sort_unstable();
+        packs.dedup(); // merged indexes may overlap
+        let slots = packs.iter().filter_map(|pack| self.slot(pack));
+        let slots = slots.chain(&self.single);
+        sorted(slots.filter_map(|slot| self.place(slot, id)).collect())
+    }
+
+    /// As [`View::places`], by the packs' own indexes alone: for when nothing was found.
+    #[must_use]
+    pub fn places_searched(&self, id: &RecordId) -> Vec<Place> {
+        if self.merged.is_empty() {
+            return Vec::new(); // every pack was searched
+        }
+        let slots = self.packs.iter();
+        sorted(slots.filter_map(|slot| self.place(slot, id)).collect())
+    }
+
+    /// The merged indexes.
+    #[must_use]
+    pub fn merged(&self) -> &[MergedFile] {
+        &self.merged
+    }
+
+    /// The same packs without the merged indexes that do not hold their check.
+    #[must_use]
+    pub fn checked(&self) -> Self {
+        let mut merged = self.merged.clone();
+        merged.retain(|file| Merged::check(&file.bytes).is_ok());
+        let damaged = merged.len() < self.merged.len();
+        Self {
+            source: self.source.clone(),
+            packs: self.packs.clone(),
+            single: if damaged {
+                self.packs.clone()
+            } else {
+                self.single.clone()
+            },
+            merged,
+        }
+    }
+
+    /// Packs of no merged index.
+    pub fn single(&self) -> impl Iterator<Item = PackId> {
+        self.single.iter().map(|index| index.pack)
     }
 
     /// Records of a kind whose ids begin with these hex digits, ascending, each once.
@@ -165,11 +231,7 @@ impl View {
     /// # Errors
     /// A pack that is not there or whose index cannot be made.
     pub fn records(&self, pack: &PackId) -> Result<Vec<(RecordId, Place)>> {
-        let gone = || Error::not_found(format!("pack {pack:.12} is not there"));
-        let slot = self.slot(pack).ok_or_else(gone)?;
-        let loaded = self.loaded(slot);
-        let hurt = || Error::corrupt(loaded.failure.clone().unwrap_or_default());
-        let bytes = loaded.bytes.as_ref().ok_or_else(hurt)?;
+        let bytes = self.index_of(pack)?;
         let table = Index::open(bytes)?.table;
         let mut records = Vec::with_capacity(table.len());
         for row in 0..table.len() {
@@ -178,6 +240,30 @@ impl View {
             }
         }
         Ok(records)
+    }
+
+    /// The id of every record of a pack, ascending.
+    ///
+    /// # Errors
+    /// As [`View::records`].
+    pub fn ids(&self, pack: &PackId) -> Result<Vec<RecordId>> {
+        let table = Index::open(self.index_of(pack)?)?.table;
+        Ok((0..table.len()).filter_map(|row| table.id(row)).collect())
+    }
+
+    /// How many records a pack holds.
+    ///
+    /// # Errors
+    /// As [`View::records`].
+    pub fn records_len(&self, pack: &PackId) -> Result<usize> {
+        Ok(Index::open(self.index_of(pack)?)?.table.len())
+    }
+
+    fn index_of(&self, pack: &PackId) -> Result<&Mapped> {
+        let gone = || Error::not_found(format!("pack {pack:.12} is not there"));
+        let loaded = self.loaded(self.slot(pack).ok_or_else(gone)?);
+        let hurt = || Error::corrupt(loaded.failure.clone().unwrap_or_default());
+        loaded.bytes.as_ref().ok_or_else(hurt)
     }
 
     /// Bytes of a pack, by its index.
@@ -216,6 +302,42 @@ impl View {
     fn loaded<'s>(&self, slot: &'s PackIndex) -> &'s Loaded {
         slot.loaded.get_or_init(|| load(&self.source, &slot.pack))
     }
+}
+
+impl MergedFile {
+    /// What it holds.
+    ///
+    /// # Errors
+    /// `Corrupt` where it holds nothing that can be used.
+    pub fn open(&self) -> Result<Merged<'_>> {
+        Ok(Merged::open(&self.bytes)?)
+    }
+}
+
+/// The merged indexes that can be used; they are never changed, so open ones stay.
+fn load_merged(source: &Source, before: Option<&View>) -> Result<Vec<MergedFile>> {
+    let known = before.map_or(&[][..], |view| &view.merged);
+    let mut files = Vec::new();
+    for name in files::list(&*source.disk, paths::MERGED)? {
+        if let Some(file) = known.iter().find(|file| file.name == name) {
+            files.push(file.clone());
+        } else if let Ok(bytes) = source.disk.map(&format!("{}/{name}", paths::MERGED)) {
+            let usable = if bytes.len() <= CHECKED_BYTES_MAX {
+                Merged::check(&bytes).is_ok()
+            } else {
+                Merged::open(&bytes).is_ok()
+            };
+            if usable {
+                files.push(MergedFile { name, bytes });
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn sorted(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_by_key(|place| (place.entry.depth, place.entry.stored_bytes, place.origin));
+    places
 }
 
 fn place_of_row(bytes: &[u8], pack: &PackId, row: usize) -> Result<Place> {

@@ -15,6 +15,8 @@ pub mod host;
 pub mod index;
 pub mod leases;
 pub mod mapped;
+mod merge;
+mod merged;
 pub mod ops;
 pub mod pack_read;
 pub mod pack_write;
@@ -243,6 +245,7 @@ impl Shared {
             }
         }
         gc::keep_reserve(self);
+        let _ = merge::merge(self, temp_dir, merge::SINGLE_PACKS_MAX);
         if published.number.is_multiple_of(TABLES_BETWEEN_CLEANING) {
             let _ = refs::clean(&*self.disk, refs::Keep::default(), time);
         }

@@ -90,7 +90,11 @@ impl Reader {
             view: self.shared.refresh()?,
             ..self.clone()
         };
-        for place in fresh.places(id) {
+        let mut places = fresh.places(id);
+        if places.is_empty() {
+            places = fresh.view.places_searched(id); // a merged index may be hurt
+        }
+        for place in places {
             match fresh.read(id, &place) {
                 Ok(record) => return Ok(Some(record)),
                 Err(error) => hurt = hurt.or(Some(error)),

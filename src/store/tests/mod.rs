@@ -5,6 +5,8 @@
 mod basics;
 mod collect;
 mod crash;
+mod damage;
+mod merging;
 mod model;
 mod support;
 mod turns;
