@@ -1,6 +1,11 @@
 //! Bytes never change by accident: every sample is compared with the file that stands in
 //! `testdata/v1`. The files are written only where `SPARSE_WRITE_GOLDEN` is set, and never
 //! changed once a version of the format was released.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod entries;
 mod samples;
@@ -40,7 +45,6 @@ fn bytes_are_those_of_the_golden_files() {
         for (name, bytes) in &expected {
             let path = folder().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            #[expect(clippy::disallowed_methods, reason = "test data, on request")]
             fs::write(path, bytes).unwrap();
         }
     }

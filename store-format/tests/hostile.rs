@@ -2,6 +2,8 @@
 //! encodes to the same bytes; nothing panics, and memory stays in proportion to what was given.
 #![expect(
     clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     reason = "lengths of what the test itself has made"
 )]
 #![allow(

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "every test uses a part of it")]
 #![allow(
     clippy::as_conversions,
+    clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::expect_used,
     clippy::panic,

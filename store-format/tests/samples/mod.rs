@@ -5,7 +5,9 @@
     clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::expect_used,
-    reason = "lengths of what the samples themselves have made"
+    clippy::arithmetic_side_effects,
+    clippy::too_many_lines,
+    reason = "what the samples themselves have made, written down at length"
 )]
 
 pub mod store;
@@ -357,16 +359,21 @@ fn reserved_records() -> Vec<Sample> {
     let sources = || vec![view(&[(b"s", 4, 8), (b"", 0, 8)]), view(&[(b"t", 0, 32)])];
     let mut out = Vec::new();
     for &predictor in Predictor::ALL.iter().filter(|&&p| p != Predictor::None) {
-        let recipe = Recipe {
-            predictor_parameters: vec![1, 2, 3],
+        let of = |parameters: &[u8], sources| Recipe {
+            predictor_parameters: parameters.into(),
             side: side.clone(),
             depth: 8,
             ..predicted(
                 predictor,
                 Coding::Residual,
                 &[10, 0x80, 0x80, 0x40, 4, 2],
-                sources(),
+                sources,
             )
+        };
+        let recipe = if predictor == Predictor::Base {
+            of(&[], sources()[..1].to_vec())
+        } else {
+            of(&[1, 2, 3], sources())
         };
         out.push((
             format!("record-residual-{}.bin", predictor.name()),
