@@ -94,9 +94,9 @@ impl StoreFile {
             writer,
             features: field("features ").ok_or(RULE)?.to_string(),
         };
-        if !(1 <= reader && reader <= writer && writer <= version) {
+        if !(1 <= reader && reader <= writer && reader <= version) {
             return Err(FormatError::Invalid {
-                rule: "the reader's version is at most the writer's, that at most the store's",
+                rule: "who can read a store may be older than it and than who can write to it",
             });
         }
         if file.encode() != text {
