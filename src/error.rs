@@ -163,7 +163,9 @@ impl std::error::Error for Error {}
 impl From<FormatError> for Error {
     fn from(source: FormatError) -> Self {
         let kind = match source {
-            FormatError::Unsupported { .. } => Kind::Unsupported,
+            FormatError::Unsupported { .. } | FormatError::UnknownFeature { .. } => {
+                Kind::Unsupported
+            }
             _ => Kind::Corrupt,
         };
         Self::new(kind, source.to_string())

@@ -128,9 +128,11 @@ impl Store {
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::corrupt("'format' is damaged").because("it is not text"))?;
         let file = StoreFile::decode(&text)
-            .and_then(known_features)
             .map_err(|error| {
-                let newer = matches!(error, FormatError::Unsupported { .. });
+                let newer = matches!(
+                    error,
+                    FormatError::Unsupported { .. } | FormatError::UnknownFeature { .. }
+                );
                 let what = if newer {
                     "of a newer version"
                 } else {
@@ -213,11 +215,9 @@ impl Store {
     /// # Errors
     /// As [`Store::begin`].
     pub fn begin_sized(&self, sizes: PackSizes) -> Result<Txn> {
-        if self.0.file.writer > store_format::store_file::FORMAT_VERSION {
-            let feature = self.0.file.writer.into();
-            let newer = Error::from(FormatError::Unsupported { feature });
-            return Err(newer.while_doing("this version can read the store, but not write to it"));
-        }
+        self.0.file.check_writer().map_err(|newer| {
+            Error::from(newer).while_doing("this version can read the store, but not write to it")
+        })?;
         Txn::begin(&self.0, sizes)
     }
 }
@@ -280,16 +280,6 @@ fn first_table(disk: &dyn Disk, host: &Host, dir: &str) -> Result<()> {
             }
             _ => Ok(()),
         },
-    }
-}
-
-/// No feature beyond the version is known yet.
-fn known_features(file: StoreFile) -> std::result::Result<StoreFile, FormatError> {
-    if file.features.trim().is_empty() {
-        Ok(file)
-    } else {
-        let feature = file.features.split_whitespace().count() as u64;
-        Err(FormatError::Unsupported { feature })
     }
 }
 

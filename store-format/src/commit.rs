@@ -103,6 +103,13 @@ impl Commit {
     pub(crate) fn check_rules(&self) -> Result<(), FormatError> {
         within("parents", self.parents.len(), limits::PARENTS_MAX)?;
         within("origins", self.origins.len(), limits::PARENTS_MAX)?;
+        if self.offset_minutes.unsigned_abs() > limits::OFFSET_MINUTES_MAX {
+            return Err(FormatError::TooLarge {
+                field: "a commit's offset from UTC",
+                value: self.offset_minutes.unsigned_abs().into(),
+                max: limits::OFFSET_MINUTES_MAX.into(),
+            });
+        }
         within("a message", self.message.len(), limits::MESSAGE_BYTES_MAX)?;
         within("an author", self.author.len(), limits::MESSAGE_BYTES_MAX)?;
         if !self

@@ -1,5 +1,6 @@
 //! Why bytes are not what the format says. Knows nothing of paths; callers add the object.
 
+use alloc::string::String;
 use core::fmt;
 
 /// A reason to refuse bytes.
@@ -52,6 +53,11 @@ pub enum FormatError {
         /// The number of the feature or version.
         feature: u64,
     },
+    /// The store uses a feature that this version does not know.
+    UnknownFeature {
+        /// Its name in the `format` file.
+        name: String,
+    },
 }
 
 impl fmt::Display for FormatError {
@@ -68,6 +74,12 @@ impl fmt::Display for FormatError {
             Self::NotCanonical { what } => write!(f, "{what} is not in its canonical encoding"),
             Self::Unsupported { feature } => {
                 write!(f, "feature {feature} was made by a newer version")
+            }
+            Self::UnknownFeature { name } => {
+                write!(
+                    f,
+                    "the store uses the feature '{name}', which this version lacks"
+                )
             }
         }
     }

@@ -125,6 +125,17 @@ id!(
     TableId, context "sparse-store 2026-11 references v1"
 );
 
+impl ChunkId {
+    /// Stands for zeros where a view names no chunk; no bytes are known to have this hash.
+    pub const ZEROS: Self = Self([0; ID_BYTES]);
+
+    /// Whether this stands for zeros.
+    #[must_use]
+    pub fn is_zeros(&self) -> bool {
+        *self == Self::ZEROS
+    }
+}
+
 /// Names what a record holds, whatever its kind: the key of packs and indexes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordId([u8; ID_BYTES]);
@@ -218,7 +229,7 @@ mod tests {
             *TableId::of(bytes).as_bytes(),
         ];
         for (index, name) in names.iter().enumerate() {
-            assert!(!names[..index].contains(name));
+            assert!(names.iter().skip(index + 1).all(|other| other != name));
         }
     }
 

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod cbor;
 mod closed;
 pub mod commit;
 pub mod cursor;

@@ -23,6 +23,10 @@ pub const SIDE_MAX: u32 = 16;
 /// Sources that one record may name: models in a merge, tensors in a fusion.
 pub const SOURCES_MAX: u32 = 256;
 
+/// Plain bytes that all sources of one record have together: bounds what a reader holds to
+/// rebuild one record.
+pub const SOURCE_BYTES_MAX: u64 = 256 << 20;
+
 /// Bytes of a pack file; writers aim far below.
 pub const PACK_BYTES_MAX: u64 = 1 << 30;
 
@@ -31,6 +35,12 @@ pub const PACK_RECORDS_MAX: u32 = 1 << 22;
 
 /// Bytes of an encoded object (manifest, tree, commit, attachment).
 pub const OBJECT_BYTES_MAX: u64 = CHUNK_BYTES_MAX;
+
+/// Items in the CBOR of one object: bounds the memory that a hostile object takes once decoded.
+pub const OBJECT_ITEMS_MAX: u32 = 1 << 23;
+
+/// Arrays and maps within each other in the CBOR of an object.
+pub const OBJECT_DEPTH_MAX: u8 = 8;
 
 /// Bytes of one name in a tree, as file systems have it.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -52,6 +62,15 @@ pub const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a reference's name.
 pub const REFERENCE_NAME_BYTES_MAX: usize = 255;
+
+/// The largest number of a reference table: sixteen decimal digits.
+pub const TABLE_NUMBER_MAX: u64 = 9_999_999_999_999_999;
+
+/// Minutes that a commit's offset from UTC may have, either way: a day.
+pub const OFFSET_MINUTES_MAX: u32 = 24 * 60;
+
+/// Bytes of the `format` file.
+pub const STORE_FILE_BYTES_MAX: usize = 4096;
 
 /// Bytes of a reference table file.
 pub const TABLE_BYTES_MAX: u64 = 16 << 20;

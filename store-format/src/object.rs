@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use minicbor::{Decode, Decoder, Encode};
 
 use crate::FormatError;
+use crate::cbor;
 use crate::cursor::u64_of;
 use crate::ids::{AttachmentId, CommitId, ManifestId, OperationId, TableId, TreeId};
 use crate::limits;
@@ -19,6 +20,9 @@ pub trait Object: Sized + Encode<()> + for<'b> Decode<'b, ()> {
 
     /// What it is called in errors.
     const WHAT: &'static str;
+
+    /// The longest encoding.
+    const BYTES_MAX: u64;
 
     /// Names encoded bytes.
     fn id_of(bytes: &[u8]) -> Self::Id;
@@ -35,19 +39,10 @@ pub trait Object: Sized + Encode<()> + for<'b> Decode<'b, ()> {
     /// [`FormatError`] where the object breaks a rule or a limit.
     fn to_bytes(&self) -> Result<(Self::Id, Vec<u8>), FormatError> {
         self.check()?;
-        let mut bytes = Vec::new();
-        // Writing to a vector cannot fail; an encoder's own message would still be refused here.
-        minicbor::encode(self, &mut bytes).map_err(|_| FormatError::Invalid {
-            rule: "an object has an encoding",
-        })?;
-        if u64_of(bytes.len()) > limits::OBJECT_BYTES_MAX {
-            let value = u64_of(bytes.len());
-            return Err(FormatError::TooLarge {
-                field: Self::WHAT,
-                value,
-                max: limits::OBJECT_BYTES_MAX,
-            });
-        }
+        let bytes = encode(self, 0)?;
+        within_bytes::<Self>(&bytes)?;
+        // What readers bound beyond the length: items and levels.
+        cbor::scan(&bytes, Self::WHAT)?;
         Ok((Self::id_of(&bytes), bytes))
     }
 
@@ -56,30 +51,15 @@ pub trait Object: Sized + Encode<()> + for<'b> Decode<'b, ()> {
     /// # Errors
     /// [`FormatError`] where the bytes are damaged, not canonical, or break a rule.
     fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        if u64_of(bytes.len()) > limits::OBJECT_BYTES_MAX {
-            let value = u64_of(bytes.len());
-            return Err(FormatError::TooLarge {
-                field: Self::WHAT,
-                value,
-                max: limits::OBJECT_BYTES_MAX,
-            });
-        }
+        within_bytes::<Self>(bytes)?;
+        cbor::scan(bytes, Self::WHAT)?;
         let mut decoder = Decoder::new(bytes);
-        let object: Self = decoder.decode().map_err(|error| {
-            if error.is_end_of_input() {
-                FormatError::Truncated { what: Self::WHAT }
-            } else {
-                FormatError::Invalid {
-                    rule: "an object is an item as its CDDL says",
-                }
-            }
+        let object: Self = decoder.decode().map_err(|_| FormatError::Invalid {
+            rule: "an object is an item as its CDDL says",
         })?;
-        if decoder.position() != bytes.len() {
-            return Err(FormatError::Trailing { what: Self::WHAT });
-        }
         object.check()?;
-        let (_, again) = object.to_bytes()?;
-        if again != bytes {
+        // Also holds that nothing is left, that no key is unknown and none stands twice.
+        if encode(&object, bytes.len())? != bytes {
             return Err(FormatError::NotCanonical { what: Self::WHAT });
         }
         Ok(object)
@@ -98,10 +78,11 @@ pub trait Object: Sized + Encode<()> + for<'b> Decode<'b, ()> {
 }
 
 macro_rules! objects {
-    ($($type:path, $id:ident, $what:literal;)*) => { $(
+    ($($type:path, $id:ident, $what:literal, $max:ident;)*) => { $(
         impl Object for $type {
             type Id = $id;
             const WHAT: &'static str = $what;
+            const BYTES_MAX: u64 = limits::$max;
             fn id_of(bytes: &[u8]) -> $id { $id::of(bytes) }
             fn check(&self) -> Result<(), FormatError> { self.check_rules() }
         }
@@ -109,12 +90,33 @@ macro_rules! objects {
 }
 
 objects! {
-    crate::manifest::Manifest, ManifestId, "a manifest";
-    crate::tree::Tree, TreeId, "a tree";
-    crate::commit::Commit, CommitId, "a commit";
-    crate::commit::Attachment, AttachmentId, "an attachment";
-    crate::reference::ReferenceTable, TableId, "a reference table";
-    crate::reference::Operation, OperationId, "an operation record";
+    crate::manifest::Manifest, ManifestId, "a manifest", OBJECT_BYTES_MAX;
+    crate::tree::Tree, TreeId, "a tree", OBJECT_BYTES_MAX;
+    crate::commit::Commit, CommitId, "a commit", OBJECT_BYTES_MAX;
+    crate::commit::Attachment, AttachmentId, "an attachment", OBJECT_BYTES_MAX;
+    crate::reference::ReferenceTable, TableId, "a reference table", TABLE_BYTES_MAX;
+    crate::reference::Operation, OperationId, "an operation record", OPERATION_BYTES_MAX;
+}
+
+fn encode<T: Object>(object: &T, capacity: usize) -> Result<Vec<u8>, FormatError> {
+    let mut bytes = Vec::with_capacity(capacity);
+    // Writing to a vector cannot fail; an encoder's own message would still be refused here.
+    minicbor::encode(object, &mut bytes).map_err(|_| FormatError::Invalid {
+        rule: "an object has an encoding",
+    })?;
+    Ok(bytes)
+}
+
+fn within_bytes<T: Object>(bytes: &[u8]) -> Result<(), FormatError> {
+    let (value, max) = (u64_of(bytes.len()), T::BYTES_MAX);
+    if value > max {
+        return Err(FormatError::TooLarge {
+            field: T::WHAT,
+            value,
+            max,
+        });
+    }
+    Ok(())
 }
 
 /// Refuses a text or a list beyond a limit.

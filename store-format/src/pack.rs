@@ -14,7 +14,7 @@ use crate::closed::closed;
 use crate::cursor::{Reader, put_u32, u64_of, usize_of};
 use crate::ids::{ChunkId, ID_BYTES, PackId, RecordId};
 use crate::limits;
-use crate::record::{Coding, Kind, Predictor};
+use crate::record::{Coding, Kind, Predictor, RecordHeader};
 
 /// The first bytes of a pack.
 pub const PACK_MAGIC: [u8; 8] = *b"SPARSEPK";
@@ -134,6 +134,49 @@ impl Entry {
             .checked_add(self.header_bytes.into())?
             .checked_add(self.stored_bytes)
     }
+
+    /// The rules of one row; `records_end` is where the table of its pack starts.
+    fn check(&self, records_end: u64) -> Result<(), FormatError> {
+        let limits = [
+            (
+                "plain bytes of a record",
+                self.plain_bytes,
+                limits::CHUNK_BYTES_MAX,
+            ),
+            (
+                "stored bytes of a record",
+                self.stored_bytes,
+                limits::STORED_BYTES_MAX,
+            ),
+            (
+                "record header",
+                self.header_bytes.into(),
+                limits::RECORD_HEADER_BYTES_MAX.into(),
+            ),
+            ("depth", self.depth.into(), limits::DEPTH_MAX.into()),
+        ];
+        for (field, value, max) in limits {
+            if value > max {
+                return Err(FormatError::TooLarge { field, value, max });
+            }
+        }
+        let inside = self.offset >= u64_of(PACK_HEADER_BYTES)
+            && self.offset.checked_rem(ALIGNMENT) == Some(0)
+            && self.header_bytes >= RecordHeader::LEAST_BYTES
+            && self.end().is_some_and(|end| end <= records_end);
+        if !inside {
+            return Err(FormatError::Invalid {
+                rule: "a record lies between its pack's header and table",
+            });
+        }
+        let predicted = self.predictor != Predictor::None;
+        if (self.depth > 0) != predicted || (predicted && self.kind != Kind::Chunk) {
+            return Err(FormatError::Invalid {
+                rule: "a row of a table has depth 0 and no predictor, or both and is a chunk",
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Collects the table of a pack while its records are written.
@@ -202,7 +245,9 @@ impl TableBuilder {
         for need in self.rows.iter().flat_map(|(_, _, needs)| needs) {
             out.extend_from_slice(need.as_bytes());
         }
-        Table::open(&out, self.rows.len(), usize_of(needs_count.into())?)?.check()?;
+        // Rows are checked against the trailer, once it is known where the table starts.
+        Table::open(&out, self.rows.len(), usize_of(needs_count.into())?)?
+            .check(limits::PACK_BYTES_MAX)?;
         Ok((out, needs_count))
     }
 }
@@ -272,11 +317,12 @@ impl<'a> Table<'a> {
         self.ids.is_empty()
     }
 
-    /// Checks the whole table: order, fan-out, every entry, every range of needs.
+    /// Checks the whole table: order, fan-out, every entry, every range of needs. `records_end`
+    /// is where the table of the pack starts.
     ///
     /// # Errors
     /// [`FormatError`] naming the first rule that does not hold.
-    pub fn check(&self) -> Result<(), FormatError> {
+    pub fn check(&self, records_end: u64) -> Result<(), FormatError> {
         if !self.ids.is_sorted_by(|a, b| a < b) {
             return Err(FormatError::Invalid {
                 rule: "ids of a table ascend",
@@ -293,13 +339,18 @@ impl<'a> Table<'a> {
         let mut next = 0;
         for index in 0..self.len() {
             let (entry, first, count) = self.row(index)?;
-            if first != next || entry.end().is_none() {
+            entry.check(records_end)?;
+            if first != next {
                 return Err(FormatError::Invalid {
                     rule: "needs of a table follow each other",
                 });
             }
             next = first.saturating_add(count);
-            let _ = self.needs(index)?;
+            if !self.needs(index)?.is_sorted_by(|a, b| a < b) {
+                return Err(FormatError::Invalid {
+                    rule: "needs of a row ascend",
+                });
+            }
         }
         if next != self.needs.len() {
             return Err(FormatError::Invalid {
@@ -455,6 +506,13 @@ impl Trailer {
             });
         }
         check_version(version)?;
+        if pack_bytes > limits::PACK_BYTES_MAX {
+            return Err(FormatError::TooLarge {
+                field: "bytes of a pack",
+                value: pack_bytes,
+                max: limits::PACK_BYTES_MAX,
+            });
+        }
         let trailer = Self {
             table_offset,
             records,
@@ -497,7 +555,7 @@ impl Trailer {
             usize_of(self.records.into())?,
             usize_of(self.needs.into())?,
         )?;
-        table.check()?;
+        table.check(self.table_offset)?;
         Ok(table)
     }
 }
@@ -576,7 +634,12 @@ impl<'a> Index<'a> {
         if blake3::hash(covered).as_bytes() != check {
             return Err(FormatError::Checksum { what: "an index" });
         }
-        index.table.check()?;
+        // What the pack has after its records: the table and the trailer.
+        let after = u64_of(bytes.len())
+            .checked_sub(u64_of(INDEX_HEADER_BYTES.saturating_add(INDEX_CHECK_BYTES)))
+            .and_then(|table| table.checked_add(u64_of(TRAILER_BYTES)));
+        let records_end = after.and_then(|after| index.pack_bytes.checked_sub(after));
+        index.table.check(records_end.unwrap_or(0))?;
         Ok(index)
     }
 }

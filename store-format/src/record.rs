@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::FormatError;
 use crate::closed::closed;
 use crate::cursor::{Reader, put_u32, u64_of, usize_of};
-use crate::ids::{ChunkId, ID_BYTES, RecordId};
+use crate::ids::{ChunkId, RecordId};
 use crate::limits;
 
 /// The first bytes of every record.
@@ -107,7 +107,7 @@ impl Part {
     #[must_use]
     pub const fn zeros(bytes: u64) -> Self {
         Self {
-            chunk: ChunkId::from_bytes([0; ID_BYTES]),
+            chunk: ChunkId::ZEROS,
             start: 0,
             bytes,
         }
@@ -116,7 +116,7 @@ impl Part {
     /// Whether this part stands for zeros.
     #[must_use]
     pub fn is_zeros(&self) -> bool {
-        *self.chunk.as_bytes() == [0; ID_BYTES]
+        self.chunk.is_zeros()
     }
 }
 
@@ -208,6 +208,43 @@ impl Recipe {
                 rule: "a coding that corrects a prediction stands with a predictor, any other without",
             });
         }
+        if self.side.iter().any(ChunkId::is_zeros) {
+            return Err(FormatError::Invalid {
+                rule: "side information is a chunk",
+            });
+        }
+        self.check_sources()
+    }
+
+    fn check_sources(&self) -> Result<(), FormatError> {
+        let counts = [
+            ("side chunks", self.side.len(), limits::SIDE_MAX),
+            ("sources", self.sources.len(), limits::SOURCES_MAX),
+        ];
+        for (field, count, max) in counts {
+            let (value, max) = (u64_of(count), u64::from(max));
+            if value > max {
+                return Err(FormatError::TooLarge { field, value, max });
+            }
+        }
+        let max = limits::SOURCE_BYTES_MAX;
+        let mut left = max;
+        for part in self.sources.iter().flat_map(|view| &view.parts) {
+            let end = part.start.saturating_add(part.bytes);
+            if part.bytes == 0 || (part.is_zeros() && part.start != 0) {
+                return Err(FormatError::Invalid {
+                    rule: "a part of a view has bytes, and one of zeros starts at 0",
+                });
+            }
+            left = left
+                .checked_sub(part.bytes)
+                .filter(|_| end <= limits::CHUNK_BYTES_MAX)
+                .ok_or(FormatError::TooLarge {
+                    field: "source bytes of a record",
+                    value: end,
+                    max,
+                })?;
+        }
         Ok(())
     }
 }
@@ -239,6 +276,9 @@ pub fn check_of(bytes: &[u8]) -> [u8; 8] {
 impl RecordHeader {
     /// Bytes before the header's variable part.
     pub const FIXED_BYTES: usize = 72;
+
+    /// Bytes of the shortest header: four counts of nothing, then the check.
+    pub const LEAST_BYTES: u32 = 96;
 
     /// Appends the encoded header.
     ///
@@ -316,6 +356,11 @@ impl RecordHeader {
                 field: "record header",
                 value: bytes.into(),
                 max,
+            });
+        }
+        if bytes < Self::LEAST_BYTES {
+            return Err(FormatError::Truncated {
+                what: "record header",
             });
         }
         usize_of(bytes.into())
@@ -399,6 +444,30 @@ impl RecordHeader {
             if value > max {
                 return Err(FormatError::TooLarge { field, value, max });
             }
+        }
+        let stored = match self.recipe.coding {
+            Coding::Stored => self.stored_bytes == self.plain_bytes,
+            Coding::Exact => self.stored_bytes == 0,
+            Coding::Zstd
+            | Coding::Planes
+            | Coding::Difference
+            | Coding::Residual
+            | Coding::Weights => true,
+        };
+        if self.plain_bytes == 0 || !stored {
+            return Err(FormatError::Invalid {
+                rule: "a record has plain bytes, and as many stored ones as its coding says",
+            });
+        }
+        if self
+            .recipe
+            .needs()
+            .iter()
+            .any(|need| *need.as_bytes() == *self.id.as_bytes())
+        {
+            return Err(FormatError::Invalid {
+                rule: "a record does not need itself",
+            });
         }
         if self.kind != Kind::Chunk && self.recipe.predictor != Predictor::None {
             return Err(FormatError::Invalid {

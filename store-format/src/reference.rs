@@ -3,7 +3,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use minicbor::{Decode, Encode};
+use minicbor::decode::Error as DecodeError;
+use minicbor::encode::{Error as EncodeError, Write};
+use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::FormatError;
 use crate::closed::closed;
@@ -16,6 +18,10 @@ use crate::object::{Object, within};
 pub const TABLE_MAGIC: [u8; 8] = *b"SPARSERF";
 /// The first bytes of an operation record's file.
 pub const OPERATION_MAGIC: [u8; 8] = *b"SPARSEOP";
+/// The version of such files that this crate writes.
+pub const FILE_VERSION: u32 = 1;
+/// Bytes around the object in such a file.
+pub const FILE_FRAME_BYTES: usize = 48;
 /// What a branch's full name starts with.
 pub const BRANCHES: &str = "heads/";
 /// What a tag's full name starts with.
@@ -70,6 +76,13 @@ impl ReferenceTable {
                 rule: "names of a reference table ascend",
             });
         }
+        if self.number > limits::TABLE_NUMBER_MAX {
+            return Err(FormatError::TooLarge {
+                field: "number of a reference table",
+                value: self.number,
+                max: limits::TABLE_NUMBER_MAX,
+            });
+        }
         if self.parent.is_none() != (self.number == 0) {
             return Err(FormatError::Invalid {
                 rule: "every table but the first has a parent",
@@ -92,18 +105,35 @@ impl ReferenceTable {
 }
 
 /// One reference that an operation moved.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The reference's full name.
-    #[n(0)]
     pub name: String,
     /// What it pointed to; absent where the operation made it.
-    #[n(1)]
     pub old: Option<CommitId>,
     /// What it points to; absent where the operation removed it.
-    #[n(2)]
     pub new: Option<CommitId>,
+}
+
+// By hand: a derived array would leave out what is absent at its end.
+impl<C> Encode<C> for Change {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), EncodeError<W::Error>> {
+        e.array(3)?.str(&self.name)?;
+        self.old.encode(e, c)?;
+        self.new.encode(e, c)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Change {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, DecodeError> {
+        // The length is held by the rule that an object encodes to its own bytes again.
+        d.array()?;
+        Ok(Self {
+            name: d.str()?.into(),
+            old: d.decode_with(c)?,
+            new: d.decode_with(c)?,
+        })
+    }
 }
 
 /// What a collection deleted.
@@ -166,9 +196,9 @@ impl Operation {
 /// [`FormatError`] where the object breaks a rule or a limit.
 pub fn encode_file<T: Object>(magic: [u8; 8], object: &T) -> Result<(T::Id, Vec<u8>), FormatError> {
     let (id, body) = object.to_bytes()?;
-    let mut out = Vec::with_capacity(body.len().saturating_add(48));
+    let mut out = Vec::with_capacity(body.len().saturating_add(FILE_FRAME_BYTES));
     out.extend_from_slice(&magic);
-    out.extend_from_slice(&1_u32.to_le_bytes());
+    out.extend_from_slice(&FILE_VERSION.to_le_bytes());
     crate::cursor::put_u32(&mut out, body.len());
     out.extend_from_slice(&body);
     let check = blake3::hash(&out);
@@ -181,7 +211,7 @@ pub fn encode_file<T: Object>(magic: [u8; 8], object: &T) -> Result<(T::Id, Vec<
 /// # Errors
 /// [`FormatError`] where the bytes are damaged, of a newer version, or break a rule.
 pub fn decode_file<T: Object>(magic: [u8; 8], bytes: &[u8]) -> Result<(T::Id, T), FormatError> {
-    let max = limits::OPERATION_BYTES_MAX;
+    let max = T::BYTES_MAX.saturating_add(u64_of(FILE_FRAME_BYTES));
     if u64_of(bytes.len()) > max {
         return Err(FormatError::TooLarge {
             field: T::WHAT,
@@ -202,7 +232,7 @@ pub fn decode_file<T: Object>(magic: [u8; 8], bytes: &[u8]) -> Result<(T::Id, T)
         });
     }
     let version = reader.u32()?;
-    if version != 1 {
+    if version != FILE_VERSION {
         return Err(FormatError::Unsupported {
             feature: version.into(),
         });
@@ -262,6 +292,11 @@ pub fn check_reference(name: &str) -> Result<(), FormatError> {
         "no part of a reference's name is empty or starts with '-' or '.'"
     } else if name.ends_with(".lock") {
         "a reference's name does not end in '.lock'"
+    } else if name
+        .strip_prefix(REMOTES)
+        .is_some_and(|rest| !rest.contains('/'))
+    {
+        "a remote's branch names the remote, then the branch"
     } else if kind_of(name).is_none() {
         "a reference is a branch, a tag, a remote's branch or the notes"
     } else {

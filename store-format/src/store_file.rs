@@ -4,9 +4,18 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::FormatError;
+use crate::limits;
+use crate::object::within;
 
 /// The version of the format that this crate reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// What the names of features begin with that only writers must know.
+pub const FOR_WRITERS: &str = "write-";
+
+const RULE: FormatError = FormatError::Invalid {
+    rule: "a format file holds the eight lines of its version",
+};
 
 /// What the `format` file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,52 +65,87 @@ impl StoreFile {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`FormatError::Unsupported`] for a store that needs a newer reader,
-    /// [`FormatError`] otherwise where the text is damaged.
+    /// [`FormatError::Unsupported`] or [`FormatError::UnknownFeature`] for a store that needs a
+    /// newer reader, [`FormatError`] otherwise where the text is damaged.
     pub fn decode(text: &str) -> Result<Self, FormatError> {
-        const RULE: FormatError = FormatError::Invalid {
-            rule: "a format file holds the seven lines of its version",
-        };
-        let (body, check) = text
-            .split_at_checked(text.rfind("check ").ok_or(RULE)?)
-            .ok_or(RULE)?;
-        let expected = blake3::hash(body.as_bytes()).to_hex();
-        if check
-            .strip_prefix("check ")
-            .and_then(|c| c.strip_suffix('\n'))
-            != Some(&expected)
-        {
-            return Err(FormatError::Checksum {
-                what: "the format file",
-            });
-        }
+        within("the format file", text.len(), limits::STORE_FILE_BYTES_MAX)?;
+        let body = checked_body(text)?;
         let mut lines = body.lines();
-        let mut field = |name: &str| {
-            let line = lines.next()?;
-            line.strip_prefix(name)
-        };
+        let mut field = |name: &str| lines.next().and_then(|line| line.strip_prefix(name));
         let number = |text: Option<&str>| text.and_then(|t| t.parse::<u32>().ok()).ok_or(RULE);
         if field("sparse store") != Some("") {
             return Err(RULE);
         }
-        let id = field("id ").ok_or(RULE)?;
-        let file = Self {
-            store: parse_id(id).ok_or(RULE)?,
-            version: number(field("version "))?,
-            reader: number(field("reader "))?,
-            writer: number(field("writer "))?,
-            features: {
-                field("hash blake3").ok_or(RULE)?;
-                field("features ").ok_or(RULE)?.to_string()
-            },
-        };
-        if file.reader > FORMAT_VERSION {
+        let store = parse_id(field("id ").ok_or(RULE)?).ok_or(RULE)?;
+        let version = number(field("version "))?;
+        let reader = number(field("reader "))?;
+        // Before anything that a later version may say in another way.
+        if reader > FORMAT_VERSION {
             return Err(FormatError::Unsupported {
-                feature: file.reader.into(),
+                feature: reader.into(),
             });
+        }
+        let writer = number(field("writer "))?;
+        field("hash blake3").ok_or(RULE)?;
+        let file = Self {
+            store,
+            version,
+            reader,
+            writer,
+            features: field("features ").ok_or(RULE)?.to_string(),
+        };
+        if !(1 <= reader && reader <= writer && reader <= version) {
+            return Err(FormatError::Invalid {
+                rule: "who can read a store may be older than it and than who can write to it",
+            });
+        }
+        if file.encode() != text {
+            return Err(FormatError::NotCanonical {
+                what: "the format file",
+            });
+        }
+        // Version 1 defines no feature, so every word that a reader must know is unknown.
+        if let Some(name) = file.words().find(|word| !word.starts_with(FOR_WRITERS)) {
+            return Err(FormatError::UnknownFeature { name: name.into() });
         }
         Ok(file)
     }
+
+    /// Whether this crate may write to the store.
+    ///
+    /// # Errors
+    /// [`FormatError::Unsupported`] or [`FormatError::UnknownFeature`] where it may only read.
+    pub fn check_writer(&self) -> Result<(), FormatError> {
+        if self.writer > FORMAT_VERSION {
+            return Err(FormatError::Unsupported {
+                feature: self.writer.into(),
+            });
+        }
+        match self.words().next() {
+            Some(name) => Err(FormatError::UnknownFeature { name: name.into() }),
+            None => Ok(()),
+        }
+    }
+
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.features.split(' ').filter(|word| !word.is_empty())
+    }
+}
+
+/// The text before the check, once the check is found to hold.
+fn checked_body(text: &str) -> Result<&str, FormatError> {
+    let start = text.rfind("\ncheck ").ok_or(RULE)?;
+    let (body, check) = text.split_at_checked(start.saturating_add(1)).ok_or(RULE)?;
+    let expected = blake3::hash(body.as_bytes()).to_hex();
+    let found = check
+        .strip_prefix("check ")
+        .and_then(|c| c.strip_suffix('\n'));
+    if found != Some(&expected) {
+        return Err(FormatError::Checksum {
+            what: "the format file",
+        });
+    }
+    Ok(body)
 }
 
 fn parse_id(hex: &str) -> Option<[u8; 16]> {

@@ -178,13 +178,20 @@ fn has_drive(name: &str) -> bool {
 }
 
 /// Whether some file system would take this name for a store's own folder: upper case, Unicode
-/// code points that it ignores, NTFS short names, trailing dots and spaces, streams.
+/// code points that it ignores or folds, NTFS short names, trailing dots and spaces, streams.
 fn is_reserved(name: &str) -> bool {
-    let ignored = |c: &char| !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let kept = |c: &char| !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let folded: String = name
         .chars()
-        .filter(ignored)
-        .flat_map(char::to_lowercase)
+        .filter(kept)
+        // Beside the capitals only the long s folds to a letter of a name below.
+        .map(|c| {
+            if c == '\u{17f}' {
+                's'
+            } else {
+                c.to_ascii_lowercase()
+            }
+        })
         .collect();
     let stem = folded
         .split(':')
