@@ -263,6 +263,38 @@ impl Difference {
         (self.map[context], false)
     }
 
+    /// Counts the symbols of a part in its contexts; the model must have counting tables and as
+    /// its map the contexts themselves.
+    pub fn count(&self, first: u64, target: &[u8], prediction: Prediction, counts: &mut [u32]) {
+        let width = self.alphabet.number.bytes;
+        let mut rounded = Rounded::default();
+        let (mut scales, mut indexes, mut slots) = ([0i16; PART], [0u8; PART], [0u32; PART]);
+        let fast = self.fast();
+        let mut raw = BitWriter::default();
+        for (n, target) in target.chunks(PART * width).enumerate() {
+            let count = target.len() / width;
+            let start = n * PART;
+            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let part = rounded.part(
+                self.alphabet.number,
+                &scales[..count],
+                prediction.slice(width, start, count),
+            );
+            self.indexes(&fast, &part, &mut indexes[..count]);
+            self.split(
+                &part,
+                &indexes[..count],
+                target,
+                &mut slots[..count],
+                &mut raw,
+            );
+            raw.clear();
+            for slot in &slots[..count] {
+                counts[*slot as usize - 1] += 1;
+            }
+        }
+    }
+
     /// What vector code needs of the tables and symbols.
     fn fast(&self) -> Fast {
         let number = self.alphabet.number;
