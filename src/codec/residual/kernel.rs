@@ -11,7 +11,7 @@ use super::rans::Decoder;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode};
+use super::{avx2_decode, avx2_encode, avx2_wide};
 
 /// Whether vector code runs here.
 pub(super) fn is_available() -> bool {
@@ -54,19 +54,40 @@ door! {
 door! {
     /// Puts 16-bit elements together until a special one or the end of the raw bits is near;
     /// moves `position`, in bits.
-    join16(join: &Join16, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
+    join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
            position: &mut usize, out: &mut [u8]) in avx2_decode
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
-    split16(split: &Split16, indexes: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
+    split16(split: &Split, indexes: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
             target: &[u8], slots: &mut [u32], raw: &mut BitWriter,
             patch: &mut dyn FnMut(usize) -> Coded) in avx2_encode
+}
+door! {
+    /// The tables of 32-bit elements; `predicted` holds four bytes an element.
+    indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_wide
+}
+door! {
+    /// Symbols of 32-bit elements as slots, and their raw bits; `patch` does the special ones.
+    split32(split: &Split, indexes: &[u8], predicted: &[u8], target: &[u8], slots: &mut [u32],
+            raw: &mut BitWriter, patch: &mut dyn FnMut(usize) -> Coded) in avx2_wide
+}
+door! {
+    /// Puts 32-bit elements together until a special one or the end of the raw bits is near;
+    /// moves `position`, in bits.
+    join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8])
+    in avx2_wide
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
     /// `states` and `words` go on from what the caller coded; words are the last first.
     encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words) in avx2_encode
+}
+
+/// The largest byte, 0 where there is none.
+pub(super) fn largest(bytes: &[u8]) -> u8 {
+    // A plain fold becomes vectors, a search that may stop early does not.
+    bytes.iter().fold(0, |most, &byte| most.max(byte))
 }
 
 /// One coded element: its slot, and its raw bits and their number.
@@ -117,6 +138,19 @@ pub(super) struct Map16 {
     pub zero: Option<u8>,
 }
 
+/// How contexts of 32-bit elements lead to tables.
+#[derive(Clone, Debug)]
+pub(super) struct Map32 {
+    /// The distance at context 0.
+    pub low: i32,
+    /// Whether the top two bits of the mantissa are part of the context.
+    pub mantissa: bool,
+    /// The table of each context.
+    pub map: [u32; 128],
+    /// The table of predictions of zero, where they have one.
+    pub zero: Option<u8>,
+}
+
 /// What symbols stand for, laid out for vectors.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
@@ -163,21 +197,24 @@ impl Places {
     }
 }
 
-/// What putting 16-bit elements together needs.
-pub(super) struct Join16<'a> {
+/// What putting elements together needs.
+pub(super) struct Join<'a> {
     pub places: &'a Places,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
     pub raw: &'a [u8],
 }
 
-/// What taking 16-bit elements apart needs.
-pub(super) struct Split16<'a> {
+/// What taking elements apart needs.
+pub(super) struct Split<'a> {
     pub number: Number,
     /// Ranges of a difference beside zero.
     pub moves: u32,
     pub alphabet: u32,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
+    /// Hot differences, and the symbol of the first.
+    pub hot: &'a [i32],
+    pub first_hot: u32,
     pub tables: &'a Tables,
 }

@@ -11,6 +11,8 @@ mod alphabet;
 mod avx2_decode;
 #[cfg(target_arch = "x86_64")]
 mod avx2_encode;
+#[cfg(target_arch = "x86_64")]
+mod avx2_wide;
 mod bits;
 mod block;
 mod difference;

@@ -49,6 +49,7 @@ impl Number {
 }
 
 /// The element at `index`, as the low bits of a `u64`.
+#[inline(always)]
 pub(super) fn load(bytes: &[u8], width: usize, index: usize) -> u64 {
     let at = index * width;
     match width {
@@ -69,6 +70,7 @@ pub(super) fn load(bytes: &[u8], width: usize, index: usize) -> u64 {
 }
 
 /// Writes the low `width` bytes of `value` as the element at `index`.
+#[inline(always)]
 pub(super) fn store(bytes: &mut [u8], width: usize, index: usize, value: u64) {
     let at = index * width;
     bytes[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
