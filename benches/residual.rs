@@ -120,7 +120,11 @@ fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Tot
     total.side += side.len();
     let mut coded = Vec::new();
     let mut out = vec![0u8; step.min(tensor.bytes.len())];
-    let read = Model::parse(tensor.shape, &side).expect("a model parses");
+    let read = if model.is_builtin() {
+        model.clone()
+    } else {
+        Model::parse(tensor.shape, &side).expect("a model parses")
+    };
     for (n, part) in tensor.bytes.chunks(step).enumerate() {
         let first = (n * step / width) as u64;
         let prediction = predict(n * step, part.len());

@@ -46,7 +46,7 @@ pub(super) struct Difference {
 }
 
 /// What vector code needs, laid out once a block.
-struct Fast {
+pub(super) struct Fast {
     map: Option<Map16>,
     wide: Map32,
     places: Places,
@@ -271,11 +271,17 @@ impl Difference {
 
     /// Counts the symbols of a part in its contexts; the model must have counting tables and as
     /// its map the contexts themselves.
-    pub fn count(&self, first: u64, target: &[u8], prediction: Prediction, counts: &mut [u32]) {
+    pub fn count(
+        &self,
+        fast: &Fast,
+        first: u64,
+        target: &[u8],
+        prediction: Prediction,
+        counts: &mut [u32],
+    ) {
         let width = self.alphabet.number.bytes;
         let mut rounded = Rounded::default();
         let (mut scales, mut indexes, mut slots) = ([0i16; PART], [0u8; PART], [0u32; PART]);
-        let fast = self.fast();
         let mut raw = BitWriter::default();
         for (n, target) in target.chunks(PART * width).enumerate() {
             let count = target.len() / width;
@@ -286,7 +292,7 @@ impl Difference {
                 &scales[..count],
                 prediction.slice(width, start, count),
             );
-            self.indexes(&fast, &part, &mut indexes[..count]);
+            self.indexes(fast, &part, &mut indexes[..count]);
             self.split(
                 &part,
                 &indexes[..count],
@@ -302,7 +308,7 @@ impl Difference {
     }
 
     /// What vector code needs of the tables and symbols.
-    fn fast(&self) -> Fast {
+    pub fn fast(&self) -> Fast {
         let number = self.alphabet.number;
         let (low, step) = context_rule(number);
         let plain = number.bytes == 2 && step == 1 && self.second() == Second::Nothing;
@@ -339,8 +345,14 @@ impl Difference {
         }
     }
 
-    /// Codes a block; the stream, and the raw bits.
-    pub fn encode(&self, first: u64, target: &[u8], prediction: Prediction) -> (Vec<u8>, Vec<u8>) {
+    /// Codes a block with the model's or a chunk's own scales; the stream, and the raw bits.
+    pub fn encode(
+        &self,
+        own: &Scales,
+        first: u64,
+        target: &[u8],
+        prediction: Prediction,
+    ) -> (Vec<u8>, Vec<u8>) {
         let width = self.alphabet.number.bytes;
         let len = target.len() / width;
         let fast = self.fast();
@@ -351,7 +363,7 @@ impl Difference {
         let mut raw = BitWriter::default();
         for start in (0..len).step_by(PART) {
             let count = PART.min(len - start);
-            self.scales.fill(first + start as u64, &mut scales[..count]);
+            own.fill(first + start as u64, &mut scales[..count]);
             let part = rounded.part(
                 self.alphabet.number,
                 &scales[..count],
@@ -434,6 +446,7 @@ impl Difference {
     /// Decodes a block.
     pub fn decode(
         &self,
+        own: &Scales,
         first: u64,
         stream: &[u8],
         raw: &[u8],
@@ -452,7 +465,7 @@ impl Difference {
         for (n, out) in out.chunks_mut(PART * width).enumerate() {
             let count = out.len() / width;
             let start = n * PART;
-            self.scales.fill(first + start as u64, &mut scales[..count]);
+            own.fill(first + start as u64, &mut scales[..count]);
             let part = rounded.part(
                 self.alphabet.number,
                 &scales[..count],

@@ -4,7 +4,7 @@
 
 use super::number::Number;
 use super::prediction::{PART, Prediction};
-use super::scale::{SCALES_MAX, STEPS_MAX};
+use super::scale::{GLOBAL_MAX, SCALES_MAX, STEPS_MAX};
 
 /// Elements of a run of the sample.
 const RUN: u64 = 1024;
@@ -80,6 +80,34 @@ impl Sums {
                 .min(PART as u64)
                 .min((len - at) as u64) as usize;
             let part = &target[at * number.bytes..(at + run) * number.bytes];
+            let every = if matches!(prediction, Prediction::None) {
+                1
+            } else {
+                self.group_step(row, run)
+            };
+            if every > 1 {
+                // No columns are asked for here, so that any groups of the row will do.
+                let count = group_values(
+                    number,
+                    part,
+                    prediction.slice(number.bytes, at, run),
+                    every,
+                    &mut changes,
+                    &mut weights,
+                );
+                if typical == 0.0 {
+                    typical = mean_change(&changes[..count], &weights[..count]);
+                }
+                weigh(
+                    number,
+                    typical,
+                    &mut changes[..count],
+                    &mut weights[..count],
+                );
+                self.add_row_part(row, None, &changes[..count], &weights[..count]);
+                at += run;
+                continue;
+            }
             values(number, part, &mut changes[..run]);
             match prediction.slice(number.bytes, at, run) {
                 Prediction::None => {
@@ -101,13 +129,27 @@ impl Sums {
                 }
                 weigh(number, typical, &mut changes[..run], &mut weights[..run]);
             }
-            self.add_row_part(row, column as usize, &changes[..run], &weights[..run]);
+            self.add_row_part(row, Some(column as usize), &changes[..run], &weights[..run]);
             at += run;
         }
     }
 
+    /// Of how many groups of 16 elements of a row one is looked at; 1 where the columns need all.
+    fn group_step(&self, row: u64, run: usize) -> usize {
+        if run < 256 {
+            1
+        } else if self.rows.is_empty() && self.columns.is_empty() {
+            16
+        } else if self.columns.is_empty() || (self.rows.len() >= 256 && row % 4 != 0) {
+            // A quarter of many rows says enough about the columns.
+            2
+        } else {
+            1
+        }
+    }
+
     /// Adds part of one row: how much its elements change, and what that weighs.
-    fn add_row_part(&mut self, row: u64, column: usize, changes: &[f32], weights: &[f32]) {
+    fn add_row_part(&mut self, row: u64, column: Option<usize>, changes: &[f32], weights: &[f32]) {
         // Sums in eight lanes, so that they become vectors.
         let (mut sums, mut totals) = ([0f32; 8], [0f32; 8]);
         let (head, tail) = (changes.chunks_exact(8), weights.chunks_exact(8));
@@ -134,10 +176,8 @@ impl Sums {
             sums.add(mean.sum, mean.weight);
         }
         let expected = mean.value();
-        // A quarter of many rows says enough about the columns.
-        let looked = self.rows.len() < 256 || row % 4 == 0;
         if expected > 0.0
-            && looked
+            && let Some(column) = column
             && let Some(columns) = self.columns.get_mut(column..column + changes.len())
         {
             let scale = 1.0 / expected;
@@ -147,6 +187,30 @@ impl Sums {
             }
         }
     }
+}
+
+/// Values of every `every`-th group of 16 elements and of their predictions; gives how many.
+fn group_values(
+    number: Number,
+    target: &[u8],
+    prediction: Prediction,
+    every: usize,
+    changes: &mut [f32],
+    weights: &mut [f32],
+) -> usize {
+    let bytes = 16 * number.bytes;
+    let mut count = 0;
+    for (n, group) in target.chunks_exact(bytes).enumerate().step_by(every) {
+        let (changes, weights) = (&mut changes[count..][..16], &mut weights[count..][..16]);
+        values(number, group, changes);
+        match prediction.slice(number.bytes, 16 * n, 16) {
+            Prediction::None => weights.fill(0.0),
+            Prediction::Same(bytes) => values(number, bytes, weights),
+            Prediction::Fraction(patterns) => fine_values(number, patterns, weights),
+        }
+        count += 16;
+    }
+    count
 }
 
 /// The elements as numbers. Estimates only, so that patterns of infinity may be large numbers.
@@ -218,6 +282,23 @@ fn weigh(number: Number, typical: f32, changes: &mut [f32], weights: &mut [f32])
         *weight = if is_finite { 1.0 / size } else { 0.0 };
         *change = if is_finite { distance } else { 0.0 };
     }
+}
+
+/// The scale that the mean change stands for.
+pub(super) fn global_scale(number: Number, mean: f32) -> i16 {
+    let scale = if mean > 0.0 {
+        (4.0 * mean.log2()).round() as i16
+    } else {
+        -4 * (number.bias as i16 + number.mantissa as i16) - 40
+    };
+    scale.clamp(8 - GLOBAL_MAX, GLOBAL_MAX - 8)
+}
+
+/// A scale for a few elements.
+pub(super) fn guess_scale(number: Number, target: &[u8], prediction: Prediction) -> i16 {
+    let mut sums = Sums::new(1, u64::MAX, false);
+    sums.add(number, 0, target, prediction);
+    global_scale(number, sums.all.value())
 }
 
 /// Half octaves by which means differ from a reference.

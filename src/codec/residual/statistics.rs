@@ -14,8 +14,8 @@ use super::number::{self, Number};
 use super::planes::{self, Planes};
 use super::prediction::{PART, Prediction};
 use super::rans;
-use super::sample::{Sample, Sums, steps};
-use super::scale::{GLOBAL_MAX, Scales, write_steps};
+use super::sample::{Sample, Sums, global_scale, steps};
+use super::scale::{Scales, write_steps};
 use super::table::{Tables, normalise};
 use super::{Level, TensorShape};
 
@@ -27,6 +27,9 @@ const fn sample_max(level: Level) -> u64 {
         Level::Max => 1 << 21,
     }
 }
+
+/// The most elements of a tensor that is tried with the built-in tables.
+const TINY: usize = 1 << 14;
 
 /// The most elements that hot differences are counted on.
 const HOT_SAMPLE: usize = 60_000;
@@ -178,13 +181,10 @@ impl Statistics {
                 number,
                 sums,
                 sample,
-            } => Kind::Difference(finish_difference(
-                &self.shape,
-                self.level,
-                number,
-                &sums,
-                &sample,
-            )),
+            } => {
+                let model = finish_difference(&self.shape, self.level, number, &sums, &sample);
+                return smaller(self.shape, model, &sample);
+            }
             Seen::Magnitude {
                 number,
                 sums,
@@ -200,6 +200,31 @@ impl Statistics {
             shape: self.shape,
             kind,
         }
+    }
+}
+
+/// The model, or the built-in one where that codes a tiny tensor in fewer bytes.
+fn smaller(shape: TensorShape, model: Difference, sample: &Sample) -> Model {
+    let model = Model {
+        shape,
+        kind: Kind::Difference(model),
+    };
+    let whole = shape.elements() == Some(sample.len() as u64);
+    if sample.len() > TINY || !whole {
+        return model;
+    }
+    let Some(builtin) = Model::builtin(shape.dtype, true) else {
+        return model;
+    };
+    let bytes = |model: &Model| {
+        let mut out = model.to_bytes();
+        super::encode(model, 0, &sample.target, sample.prediction(), &mut out);
+        out.len()
+    };
+    if bytes(&builtin) <= bytes(&model) {
+        builtin
+    } else {
+        model
     }
 }
 
@@ -253,13 +278,7 @@ fn finish_difference(
     sums: &Sums,
     sample: &Sample,
 ) -> Difference {
-    let mean = sums.all.value();
-    let global = if mean > 0.0 {
-        (4.0 * mean.log2()).round() as i16
-    } else {
-        -4 * (number.bias as i16 + number.mantissa as i16) - 40
-    };
-    let global = global.clamp(-GLOBAL_MAX, GLOBAL_MAX);
+    let global = global_scale(number, sums.all.value());
     let alphabet = Alphabet::new(number, hot_differences(number, sample));
     let mut model = Difference {
         tables: Tables::counting(difference::CONTEXTS, alphabet.len()),
@@ -293,17 +312,16 @@ fn finish_difference(
     if let Some((_, scales)) = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) {
         model.scales = scales;
     }
-    let counts = count_difference(&model, sample, 1);
+    let mut counts = count_difference(&model, sample, 1);
     let zeros = &counts.counts[difference::ZERO * counts.alphabet..];
     let changed: u32 = zeros[1..].iter().sum();
     model.zeros = f64::from(changed) * weight(1) > 40.0;
-    let counts = if model.zeros {
-        counts
-    } else {
-        let mut counts = count_difference(&model, sample, 1);
+    if !model.zeros {
+        if zeros.iter().any(|&count| count > 0) {
+            counts = count_difference(&model, sample, 1);
+        }
         counts.counts.truncate(difference::ZERO * counts.alphabet);
-        counts
-    };
+    }
     let Merged { map, tables, .. } = merged(&counts, weight(1));
     model.map = [map[map.len() - 1]; difference::CONTEXTS];
     model.map[..map.len()].copy_from_slice(&map);
@@ -323,13 +341,14 @@ fn trial_len(level: Level) -> usize {
 /// Counts symbols in contexts on every `every`-th run of the sample.
 fn count_difference(model: &Difference, sample: &Sample, every: usize) -> Counts {
     let width = model.alphabet.number.bytes;
+    let fast = model.fast();
     let mut counts = Counts::new(difference::CONTEXTS, model.alphabet.len());
     let mut at = 0;
     for (n, &(first, run)) in sample.runs.iter().enumerate() {
         if n % every == 0 {
             let target = &sample.target[at * width..(at + run) * width];
             let prediction = sample.prediction().slice(width, at, run);
-            model.count(first, target, prediction, &mut counts.counts);
+            model.count(&fast, first, target, prediction, &mut counts.counts);
         }
         at += run;
     }
