@@ -11,7 +11,7 @@ use super::rans::Decoder;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode, avx2_wide};
+use super::{avx2_decode, avx2_encode, avx2_heads, avx2_wide};
 
 /// Whether vector code runs here.
 pub(super) fn is_available() -> bool {
@@ -77,6 +77,17 @@ door! {
     /// moves `position`, in bits.
     join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8])
     in avx2_wide
+}
+door! {
+    /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
+    split_heads(split: &Heads, indexes: &[u8], heads: &[u8], slots: &mut [u32],
+                raw: &mut BitWriter, escape: &mut dyn FnMut(usize)) in avx2_heads
+}
+door! {
+    /// Puts 16-bit heads together, escapes as zeros, until the end of the raw bits is near; moves
+    /// `position`, in bits.
+    join_heads(join: &Heads, symbols: &[u8], raw: &[u8], position: &mut usize, out: &mut [u8])
+    in avx2_heads
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
@@ -203,6 +214,15 @@ pub(super) struct Join<'a> {
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
     pub raw: &'a [u8],
+}
+
+/// What taking heads apart and putting them together needs.
+pub(super) struct Heads<'a> {
+    /// Raw bits beside the sign.
+    pub low: u32,
+    /// The upper part that symbol 1 stands for.
+    pub lowest: u16,
+    pub tables: &'a Tables,
 }
 
 /// What taking elements apart needs.

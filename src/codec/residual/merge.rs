@@ -19,10 +19,6 @@ impl Counts {
             counts: vec![0; contexts * alphabet],
         }
     }
-
-    pub fn add(&mut self, context: usize, symbol: u8) {
-        self.counts[context * self.alphabet + usize::from(symbol)] += 1;
-    }
 }
 
 /// Bits of symbols coded by their own counts.

@@ -12,7 +12,7 @@ use super::merge::{self, Counts, Merged};
 use super::model::{Family, Kind, Model};
 use super::number::{self, Number};
 use super::planes::{self, Planes};
-use super::prediction::{PART, Prediction};
+use super::prediction::Prediction;
 use super::rans;
 use super::sample::{Sample, Sums, global_scale, steps};
 use super::scale::{Scales, write_steps};
@@ -394,28 +394,25 @@ fn finish_magnitude(
     let head = Head::of(number);
     let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
     let lowest = lowest_upper(head, sample);
-    let mut best: Option<(f64, Magnitude)> = None;
+    let escape = Some(magnitude::ESCAPE);
+    let mut model = Magnitude {
+        head,
+        lowest,
+        scales: Scales::default(),
+        map: std::array::from_fn(|context| context as u8),
+        tables: Tables::counting(magnitude::CONTEXTS, 256),
+        tail: Planes { tables: Vec::new() },
+    };
+    let mut best: Option<(f64, Scales, Merged)> = None;
     for scales in candidates(sums, 0, shape.cols) {
+        model.scales = scales;
         let mut counts = Counts::new(magnitude::CONTEXTS, 256);
         let mut at = 0;
-        let mut scale = [0i16; PART];
         for &(first, run) in &sample.runs {
-            let mut done = 0;
-            while done < run {
-                let part = PART.min(run - done);
-                scales.fill(first + done as u64, &mut scale[..part]);
-                for (i, &scale) in scale[..part].iter().enumerate() {
-                    let value = head.load(&sample.target, at + i);
-                    counts.add(
-                        magnitude::context(scale),
-                        head.symbol(value, u32::from(lowest)),
-                    );
-                }
-                at += part;
-                done += part;
-            }
+            let bytes = at * number.bytes..(at + run) * number.bytes;
+            model.count(first, &sample.target[bytes], &mut counts.counts);
+            at += run;
         }
-        let escape = Some(magnitude::ESCAPE);
         let merged = merge::merge(
             &counts,
             magnitude::CONTEXTS,
@@ -423,28 +420,18 @@ fn finish_magnitude(
             weight,
             magnitude::BITS,
         );
-        let total = merged.bits + scale_bits(&scales);
-        let mut map = [0; magnitude::CONTEXTS];
-        map.copy_from_slice(&merged.map);
-        if best.as_ref().is_none_or(|(least, _)| total < *least) {
-            let model = Magnitude {
-                head,
-                lowest,
-                scales,
-                map,
-                tables: merged.tables,
-                tail: Planes { tables: Vec::new() },
-            };
-            best = Some((total, model));
+        let total = merged.bits + scale_bits(&model.scales);
+        if best.as_ref().is_none_or(|(least, ..)| total < *least) {
+            best = Some((total, std::mem::take(&mut model.scales), merged));
         }
     }
-    match best {
-        Some((_, mut model)) => {
-            model.tail = finish_planes(tail);
-            model
-        }
-        None => unreachable!("the first candidate always wins over none"),
+    if let Some((_, scales, merged)) = best {
+        model.scales = scales;
+        model.map.copy_from_slice(&merged.map);
+        model.tables = merged.tables;
     }
+    model.tail = finish_planes(tail);
+    model
 }
 
 /// The start of the window of upper parts that covers most of the sample.
