@@ -359,27 +359,28 @@ impl Difference {
         let mut rounded = Rounded::default();
         let mut scales = [0i16; PART];
         let mut indexes = [0u8; PART];
-        let mut slots = vec![0u32; len];
         let mut raw = BitWriter::default();
-        for start in (0..len).step_by(PART) {
-            let count = PART.min(len - start);
-            own.fill(first + start as u64, &mut scales[..count]);
-            let part = rounded.part(
-                self.alphabet.number,
-                &scales[..count],
-                prediction.slice(width, start, count),
-            );
-            self.indexes(&fast, &part, &mut indexes[..count]);
-            self.split(
-                &part,
-                &indexes[..count],
-                &target[start * width..(start + count) * width],
-                &mut slots[start..start + count],
-                &mut raw,
-            );
-        }
         let mut stream = Vec::new();
-        rans::encode(BITS, self.lanes, &slots, &mut stream);
+        kernel::with_slots(len, |slots| {
+            for start in (0..len).step_by(PART) {
+                let count = PART.min(len - start);
+                own.fill(first + start as u64, &mut scales[..count]);
+                let part = rounded.part(
+                    self.alphabet.number,
+                    &scales[..count],
+                    prediction.slice(width, start, count),
+                );
+                self.indexes(&fast, &part, &mut indexes[..count]);
+                self.split(
+                    &part,
+                    &indexes[..count],
+                    &target[start * width..(start + count) * width],
+                    &mut slots[start..start + count],
+                    &mut raw,
+                );
+            }
+            rans::encode(BITS, self.lanes, slots, &mut stream);
+        });
         (stream, raw.finish())
     }
 

@@ -4,6 +4,8 @@
 //! part of its work and says how many elements that were; 0 is always a right answer, and the
 //! caller's plain code does the rest with the same result.
 
+use std::cell::Cell;
+
 use super::alphabet::{Alphabet, Class};
 use super::bits::BitWriter;
 use super::number::Number;
@@ -109,6 +111,29 @@ pub(super) struct Coded {
     pub count: u32,
 }
 
+thread_local! {
+    /// Room that is used again: fresh pages for every block would cost as much as the coding.
+    static WORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SLOTS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `work` with room for `count` slots, whose values do not matter.
+pub(super) fn with_slots<T>(count: usize, work: impl FnOnce(&mut [u32]) -> T) -> T {
+    let mut slots = SLOTS.take();
+    if slots.len() < count {
+        slots.resize(count, 0);
+    }
+    let result = work(&mut slots[..count]);
+    SLOTS.set(slots);
+    result
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        WORDS.set(std::mem::take(&mut self.buffer));
+    }
+}
+
 /// Words written from the end of a buffer towards its start.
 pub(super) struct Words {
     pub buffer: Vec<u8>,
@@ -120,9 +145,13 @@ impl Words {
     /// Room for `count` words and the width of a vector.
     pub fn new(count: usize) -> Self {
         let bytes = 2 * count + 32;
+        let mut buffer = WORDS.take();
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
         Self {
-            buffer: vec![0; bytes],
-            start: bytes,
+            start: buffer.len(),
+            buffer,
         }
     }
 

@@ -194,19 +194,20 @@ impl Magnitude {
     /// Codes a block; the stream, and the raw bytes.
     pub fn encode(&self, first: u64, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let width = self.head.bytes + self.head.tail;
-        let mut slots = vec![0u32; target.len() / width];
         let mut indexes = [0u8; PART];
         let mut bits = BitWriter::default();
         let mut exceptions = Vec::new();
-        for (n, part) in target.chunks(PART * width).enumerate() {
-            let count = part.len() / width;
-            let start = n * PART;
-            self.indexes(first + start as u64, &mut indexes[..count]);
-            let slots = &mut slots[start..start + count];
-            self.split(&indexes[..count], part, slots, &mut bits, &mut exceptions);
-        }
         let mut stream = Vec::new();
-        rans::encode(BITS, rans::LANES, &slots, &mut stream);
+        kernel::with_slots(target.len() / width, |slots| {
+            for (n, part) in target.chunks(PART * width).enumerate() {
+                let count = part.len() / width;
+                let start = n * PART;
+                self.indexes(first + start as u64, &mut indexes[..count]);
+                let slots = &mut slots[start..start + count];
+                self.split(&indexes[..count], part, slots, &mut bits, &mut exceptions);
+            }
+            rans::encode(BITS, rans::LANES, slots, &mut stream);
+        });
         let mut raw = bits.finish();
         raw.extend_from_slice(&exceptions);
         for plane in 0..self.head.tail {

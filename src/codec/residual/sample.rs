@@ -342,7 +342,7 @@ impl Sample {
             width,
             period,
             runs: Vec::new(),
-            target: Vec::new(),
+            target: Vec::with_capacity(total.min(most) as usize * width),
             patterns: Vec::new(),
             bytes: Vec::new(),
         }
