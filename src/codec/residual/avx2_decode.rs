@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::kernel::{FLIP, Join16, Map16, NEGATIVE, is_available};
+use super::kernel::{FLIP, Join, Map16, NEGATIVE, is_available, largest};
 use super::rans::{Decoder, LANES};
 use super::table::Tables;
 
@@ -39,7 +39,7 @@ pub(super) fn decode(
     let count = tables.count();
     let groups = indexes.len().min(symbols.len()) / LANES;
     let used = &indexes[..groups * LANES];
-    if !is_available() || used.iter().any(|&index| usize::from(index) >= count) {
+    if !is_available() || usize::from(largest(used)) >= count {
         return 0;
     }
     let mut done = 0;
@@ -229,7 +229,7 @@ fn narrow16(wide: __m256i) -> __m128i {
 /// Puts groups of 16 elements together until a special one, the end, or the end of the raw bits
 /// is near; gives how many elements, and moves `position`, in bits.
 pub(super) fn join16(
-    join: &Join16,
+    join: &Join,
     symbols: &[u8],
     predicted: &[u8],
     fractions: Option<&[i16]>,
@@ -252,7 +252,7 @@ pub(super) fn join16(
 /// least as many elements.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn join16_steps(
-    join: &Join16,
+    join: &Join,
     symbols: &[u8],
     predicted: &[u8],
     fractions: Option<&[i16]>,
@@ -316,7 +316,7 @@ unsafe fn join16_steps(
 #[inline]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn wide16(
-    join: &Join16,
+    join: &Join,
     symbol: __m128i,
     position: &mut usize,
     difference: &mut __m256i,

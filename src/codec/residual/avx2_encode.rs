@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::bits::BitWriter;
-use super::kernel::{Coded, Split16, Words, is_available};
+use super::kernel::{Coded, Split, Words, is_available, largest};
 use super::rans::LANES;
 
 /// For each set of lanes: the lanes in order at the high end.
@@ -132,7 +132,7 @@ fn next<const BITS: i32>(x: __m256i, frequency: __m256i, start: __m256i) -> __m2
     reason = "slices of one length, side by side"
 )]
 pub(super) fn split16(
-    split: &Split16,
+    split: &Split,
     indexes: &[u8],
     predicted: &[u8],
     fractions: Option<&[i16]>,
@@ -149,7 +149,7 @@ pub(super) fn split16(
     len = len / 16 * 16;
     let count = split.tables.count();
     let right = split.alphabet as usize == split.tables.alphabet();
-    let inside = indexes[..len].iter().all(|&i| usize::from(i) < count);
+    let inside = usize::from(largest(&indexes[..len])) < count;
     if !is_available() || !right || !inside || split.number.bytes != 2 {
         return 0;
     }
@@ -173,7 +173,7 @@ pub(super) fn split16(
 /// Ranks of differences and their raw bits, in 8 lanes of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn ranks(size: __m256i, mantissa: i32) -> (__m256i, __m256i) {
+pub(super) fn ranks(size: __m256i, mantissa: i32) -> (__m256i, __m256i) {
     let float = _mm256_castps_si256(_mm256_cvtepi32_ps(size));
     // Two ranges an octave: the exponent and the top bit of the mantissa, counted from 8.
     let octave = _mm256_sub_epi32(_mm256_srli_epi32::<22>(float), _mm256_set1_epi32(252));
@@ -201,7 +201,7 @@ fn ranks(size: __m256i, mantissa: i32) -> (__m256i, __m256i) {
 )]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn split16_steps(
-    split: &Split16,
+    split: &Split,
     indexes: &[u8],
     predicted: &[u8],
     fractions: Option<&[i16]>,
@@ -319,7 +319,7 @@ fn patch_group(
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn lanes64(vector: __m256i) -> [u64; 4] {
+pub(super) fn lanes64(vector: __m256i) -> [u64; 4] {
     let mut lanes = [0u64; 4];
     // SAFETY: `lanes` has 32 bytes.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), vector) };

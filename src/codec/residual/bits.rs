@@ -28,6 +28,13 @@ impl BitWriter {
         self.count %= 8;
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.held = 0;
+        self.count = 0;
+    }
+
     /// Fills the last byte with zeros and gives the bytes.
     pub fn finish(mut self) -> Vec<u8> {
         let rest = self.count.div_ceil(8) as usize;
@@ -120,11 +127,6 @@ impl<'a> Fields<'a> {
     pub fn i16(&mut self) -> Result<i16, FormatError> {
         let two = self.take(2)?;
         Ok(i16::from_le_bytes([two[0], two[1]]))
-    }
-
-    /// What is left.
-    pub fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.bytes)
     }
 
     pub fn finish(self) -> Result<(), FormatError> {

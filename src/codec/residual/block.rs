@@ -58,8 +58,10 @@ pub(super) struct Block<'a> {
 }
 
 /// Reads the directory of `count` blocks; their bytes must be the exact rest.
-pub(super) fn read_directory(coded: &[u8], count: usize) -> Result<Vec<Block<'_>>, FormatError> {
-    let mut fields = Fields::new(coded, "a chunk of coded elements");
+pub(super) fn read_directory<'a>(
+    mut fields: Fields<'a>,
+    count: usize,
+) -> Result<Vec<Block<'a>>, FormatError> {
     let mut directory = Fields::new(fields.take(count * ENTRY)?, "a directory of blocks");
     let mut blocks = Vec::with_capacity(count);
     for _ in 0..count {
@@ -102,7 +104,18 @@ pub(super) fn encode_simple(
     }
     let mut list = Vec::new();
     let (mut count, mut next) = (0u64, 0usize);
+    let mut known = 0;
     for index in 0..len {
+        if index == known
+            && let Prediction::Same(bytes) = prediction
+        {
+            // Most of a nearly equal block is passed over quickly.
+            known = index + equal_run(&target[index * width..], &bytes[index * width..]) / width;
+        }
+        if index < known {
+            continue;
+        }
+        known = index + 1;
         let value = number::load(target, width, index);
         if value == prediction.element(number, width, index) {
             continue;
@@ -122,6 +135,15 @@ pub(super) fn encode_simple(
     put_varint(&mut out, count);
     out.extend_from_slice(&list);
     Some((Mode::Exceptions, out))
+}
+
+/// Bytes at the start of both that are equal, counted in whole lines of 64.
+fn equal_run(a: &[u8], b: &[u8]) -> usize {
+    a.chunks_exact(64)
+        .zip(b.chunks_exact(64))
+        .take_while(|(a, b)| a == b)
+        .count()
+        * 64
 }
 
 /// Decodes a block that needs no tables; `false` where it needs them.

@@ -7,7 +7,7 @@ use store_format::FormatError;
 
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
 use super::bits::{BitReader, BitWriter, Fields};
-use super::kernel::{self, Coded, Join16, Map16, Places, Split16};
+use super::kernel::{self, Coded, Join, Map16, Map32, Places, Split};
 use super::number::{self, Number};
 use super::prediction::{PART, Prediction, element};
 use super::rans;
@@ -46,8 +46,9 @@ pub(super) struct Difference {
 }
 
 /// What vector code needs, laid out once a block.
-struct Fast {
+pub(super) struct Fast {
     map: Option<Map16>,
+    wide: Map32,
     places: Places,
 }
 
@@ -55,13 +56,13 @@ struct Fast {
 struct Part<'a> {
     scales: &'a [i16],
     prediction: Prediction<'a>,
-    /// The rounded prediction of 16-bit elements where the prediction has a fraction.
+    /// The rounded prediction of 16- and 32-bit elements where the prediction has a fraction.
     rounded: &'a [u8],
     fractions: Option<&'a [i16]>,
 }
 
 impl Part<'_> {
-    /// The rounded prediction in the bytes of 16-bit elements.
+    /// The rounded prediction in the bytes of 16- and 32-bit elements.
     fn predicted(&self) -> &[u8] {
         match self.prediction {
             Prediction::Same(bytes) => bytes,
@@ -93,9 +94,14 @@ impl Rounded {
         scales: &'a [i16],
         prediction: Prediction<'a>,
     ) -> Part<'a> {
+        self.elements.clear();
+        self.fractions.clear();
+        if let (Prediction::Fraction(patterns), 4) = (prediction, number.bytes) {
+            for pattern in patterns {
+                self.elements.extend_from_slice(&pattern.to_le_bytes());
+            }
+        }
         if let (Prediction::Fraction(patterns), 2) = (prediction, number.bytes) {
-            self.elements.clear();
-            self.fractions.clear();
             for index in 0..patterns.len() {
                 let (pattern, fraction) = prediction.pattern(number, index);
                 let bits = element(number, pattern) as u16;
@@ -263,18 +269,63 @@ impl Difference {
         (self.map[context], false)
     }
 
+    /// Counts the symbols of a part in its contexts; the model must have counting tables and as
+    /// its map the contexts themselves.
+    pub fn count(
+        &self,
+        fast: &Fast,
+        first: u64,
+        target: &[u8],
+        prediction: Prediction,
+        counts: &mut [u32],
+    ) {
+        let width = self.alphabet.number.bytes;
+        let mut rounded = Rounded::default();
+        let (mut scales, mut indexes, mut slots) = ([0i16; PART], [0u8; PART], [0u32; PART]);
+        let mut raw = BitWriter::default();
+        for (n, target) in target.chunks(PART * width).enumerate() {
+            let count = target.len() / width;
+            let start = n * PART;
+            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let part = rounded.part(
+                self.alphabet.number,
+                &scales[..count],
+                prediction.slice(width, start, count),
+            );
+            self.indexes(fast, &part, &mut indexes[..count]);
+            self.split(
+                &part,
+                &indexes[..count],
+                target,
+                &mut slots[..count],
+                &mut raw,
+            );
+            raw.clear();
+            for slot in &slots[..count] {
+                counts[*slot as usize - 1] += 1;
+            }
+        }
+    }
+
     /// What vector code needs of the tables and symbols.
-    fn fast(&self) -> Fast {
+    pub fn fast(&self) -> Fast {
         let number = self.alphabet.number;
         let (low, step) = context_rule(number);
         let plain = number.bytes == 2 && step == 1 && self.second() == Second::Nothing;
+        let zero = self.zeros.then_some(self.map[ZERO]);
         Fast {
             map: plain.then(|| Map16 {
                 mantissa: number.mantissa as i32,
                 low: low as i16,
                 map: std::array::from_fn(|i| self.map[4 * i]),
-                zero: self.zeros.then_some(self.map[ZERO]),
+                zero,
             }),
+            wide: Map32 {
+                low,
+                mantissa: self.second() == Second::Mantissa,
+                map: std::array::from_fn(|i| u32::from(self.map[i])),
+                zero,
+            },
             places: Places::new(&self.alphabet),
         }
     }
@@ -285,6 +336,8 @@ impl Difference {
         let mut done = 0;
         if let Some(map) = &fast.map {
             done = kernel::indexes16(map, part.scales, part.predicted(), out);
+        } else if number.bytes == 4 && !self.fraction {
+            done = kernel::indexes32(&fast.wide, part.scales, part.predicted(), out);
         }
         for (i, index) in out.iter_mut().enumerate().skip(done) {
             let (pattern, fraction) = part.prediction.pattern(number, i);
@@ -292,35 +345,42 @@ impl Difference {
         }
     }
 
-    /// Codes a block; the stream, and the raw bits.
-    pub fn encode(&self, first: u64, target: &[u8], prediction: Prediction) -> (Vec<u8>, Vec<u8>) {
+    /// Codes a block with the model's or a chunk's own scales; the stream, and the raw bits.
+    pub fn encode(
+        &self,
+        own: &Scales,
+        first: u64,
+        target: &[u8],
+        prediction: Prediction,
+    ) -> (Vec<u8>, Vec<u8>) {
         let width = self.alphabet.number.bytes;
         let len = target.len() / width;
         let fast = self.fast();
         let mut rounded = Rounded::default();
         let mut scales = [0i16; PART];
         let mut indexes = [0u8; PART];
-        let mut slots = vec![0u32; len];
         let mut raw = BitWriter::default();
-        for start in (0..len).step_by(PART) {
-            let count = PART.min(len - start);
-            self.scales.fill(first + start as u64, &mut scales[..count]);
-            let part = rounded.part(
-                self.alphabet.number,
-                &scales[..count],
-                prediction.slice(width, start, count),
-            );
-            self.indexes(&fast, &part, &mut indexes[..count]);
-            self.split(
-                &part,
-                &indexes[..count],
-                &target[start * width..(start + count) * width],
-                &mut slots[start..start + count],
-                &mut raw,
-            );
-        }
         let mut stream = Vec::new();
-        rans::encode(BITS, self.lanes, &slots, &mut stream);
+        kernel::with_slots(len, |slots| {
+            for start in (0..len).step_by(PART) {
+                let count = PART.min(len - start);
+                own.fill(first + start as u64, &mut scales[..count]);
+                let part = rounded.part(
+                    self.alphabet.number,
+                    &scales[..count],
+                    prediction.slice(width, start, count),
+                );
+                self.indexes(&fast, &part, &mut indexes[..count]);
+                self.split(
+                    &part,
+                    &indexes[..count],
+                    &target[start * width..(start + count) * width],
+                    &mut slots[start..start + count],
+                    &mut raw,
+                );
+            }
+            rans::encode(BITS, self.lanes, slots, &mut stream);
+        });
         (stream, raw.finish())
     }
 
@@ -335,24 +395,24 @@ impl Difference {
     ) {
         let mut done = 0;
         let number = self.alphabet.number;
+        let split = Split {
+            number,
+            moves: self.alphabet.moves(),
+            alphabet: self.alphabet.len() as u32,
+            zeros: self.zeros,
+            hot: &self.alphabet.hot,
+            first_hot: u32::from(self.alphabet.escape()) + 1,
+            tables: &self.tables,
+        };
+        let predicted = part.predicted();
+        let patch = &mut |i| self.code(part, indexes, target, i);
         if number.bytes == 2 {
-            let split = Split16 {
-                number,
-                moves: self.alphabet.moves(),
-                alphabet: self.alphabet.len() as u32,
-                zeros: self.zeros,
-                tables: &self.tables,
-            };
+            let fractions = part.fractions;
             done = kernel::split16(
-                &split,
-                indexes,
-                part.predicted(),
-                part.fractions,
-                target,
-                slots,
-                raw,
-                &mut |i| self.code(part, indexes, target, i),
+                &split, indexes, predicted, fractions, target, slots, raw, patch,
             );
+        } else if number.bytes == 4 {
+            done = kernel::split32(&split, indexes, predicted, target, slots, raw, patch);
         }
         for (i, slot) in slots.iter_mut().enumerate().skip(done) {
             let coded = self.code(part, indexes, target, i);
@@ -387,6 +447,7 @@ impl Difference {
     /// Decodes a block.
     pub fn decode(
         &self,
+        own: &Scales,
         first: u64,
         stream: &[u8],
         raw: &[u8],
@@ -405,7 +466,7 @@ impl Difference {
         for (n, out) in out.chunks_mut(PART * width).enumerate() {
             let count = out.len() / width;
             let start = n * PART;
-            self.scales.fill(first + start as u64, &mut scales[..count]);
+            own.fill(first + start as u64, &mut scales[..count]);
             let part = rounded.part(
                 self.alphabet.number,
                 &scales[..count],
@@ -427,22 +488,22 @@ impl Difference {
     /// Puts the elements of a part together.
     fn join(&self, fast: &Fast, part: &Part, symbols: &[u8], bits: &mut BitReader, out: &mut [u8]) {
         let number = self.alphabet.number;
+        let width = number.bytes;
         let mut at = 0;
         while at < symbols.len() {
-            if number.bytes == 2 {
-                let join = Join16 {
-                    places: &fast.places,
-                    zeros: self.zeros,
-                    raw: bits.bytes(),
-                };
-                at += kernel::join16(
-                    &join,
-                    &symbols[at..],
-                    &part.predicted()[2 * at..],
-                    part.fractions.map(|fractions| &fractions[at..]),
-                    &mut bits.position,
-                    &mut out[2 * at..],
-                );
+            let join = Join {
+                places: &fast.places,
+                zeros: self.zeros,
+                raw: bits.bytes(),
+            };
+            let (left, position) = (&symbols[at..], &mut bits.position);
+            let predicted = part.predicted().get(width * at..).unwrap_or(&[]);
+            let place = &mut out[width * at..];
+            if width == 2 {
+                let fractions = part.fractions.map(|fractions| &fractions[at..]);
+                at += kernel::join16(&join, left, predicted, fractions, position, place);
+            } else if width == 4 {
+                at += kernel::join32(&join, left, predicted, position, place);
             }
             // One group by the plain twin, then the vectors again.
             let end = (at + 16).min(symbols.len());

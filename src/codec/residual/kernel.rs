@@ -4,6 +4,8 @@
 //! part of its work and says how many elements that were; 0 is always a right answer, and the
 //! caller's plain code does the rest with the same result.
 
+use std::cell::Cell;
+
 use super::alphabet::{Alphabet, Class};
 use super::bits::BitWriter;
 use super::number::Number;
@@ -11,7 +13,7 @@ use super::rans::Decoder;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode};
+use super::{avx2_decode, avx2_encode, avx2_heads, avx2_wide};
 
 /// Whether vector code runs here.
 pub(super) fn is_available() -> bool {
@@ -54,19 +56,51 @@ door! {
 door! {
     /// Puts 16-bit elements together until a special one or the end of the raw bits is near;
     /// moves `position`, in bits.
-    join16(join: &Join16, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
+    join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
            position: &mut usize, out: &mut [u8]) in avx2_decode
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
-    split16(split: &Split16, indexes: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
+    split16(split: &Split, indexes: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
             target: &[u8], slots: &mut [u32], raw: &mut BitWriter,
             patch: &mut dyn FnMut(usize) -> Coded) in avx2_encode
+}
+door! {
+    /// The tables of 32-bit elements; `predicted` holds four bytes an element.
+    indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_wide
+}
+door! {
+    /// Symbols of 32-bit elements as slots, and their raw bits; `patch` does the special ones.
+    split32(split: &Split, indexes: &[u8], predicted: &[u8], target: &[u8], slots: &mut [u32],
+            raw: &mut BitWriter, patch: &mut dyn FnMut(usize) -> Coded) in avx2_wide
+}
+door! {
+    /// Puts 32-bit elements together until a special one or the end of the raw bits is near;
+    /// moves `position`, in bits.
+    join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8])
+    in avx2_wide
+}
+door! {
+    /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
+    split_heads(split: &Heads, indexes: &[u8], heads: &[u8], slots: &mut [u32],
+                raw: &mut BitWriter, escape: &mut dyn FnMut(usize)) in avx2_heads
+}
+door! {
+    /// Puts 16-bit heads together, escapes as zeros, until the end of the raw bits is near; moves
+    /// `position`, in bits.
+    join_heads(join: &Heads, symbols: &[u8], raw: &[u8], position: &mut usize, out: &mut [u8])
+    in avx2_heads
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
     /// `states` and `words` go on from what the caller coded; words are the last first.
     encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words) in avx2_encode
+}
+
+/// The largest byte, 0 where there is none.
+pub(super) fn largest(bytes: &[u8]) -> u8 {
+    // A plain fold becomes vectors, a search that may stop early does not.
+    bytes.iter().fold(0, |most, &byte| most.max(byte))
 }
 
 /// One coded element: its slot, and its raw bits and their number.
@@ -75,6 +109,29 @@ pub(super) struct Coded {
     pub slot: u32,
     pub raw: u32,
     pub count: u32,
+}
+
+thread_local! {
+    /// Room that is used again: fresh pages for every block would cost as much as the coding.
+    static WORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SLOTS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `work` with room for `count` slots, whose values do not matter.
+pub(super) fn with_slots<T>(count: usize, work: impl FnOnce(&mut [u32]) -> T) -> T {
+    let mut slots = SLOTS.take();
+    if slots.len() < count {
+        slots.resize(count, 0);
+    }
+    let result = work(&mut slots[..count]);
+    SLOTS.set(slots);
+    result
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        WORDS.set(std::mem::take(&mut self.buffer));
+    }
 }
 
 /// Words written from the end of a buffer towards its start.
@@ -88,9 +145,13 @@ impl Words {
     /// Room for `count` words and the width of a vector.
     pub fn new(count: usize) -> Self {
         let bytes = 2 * count + 32;
+        let mut buffer = WORDS.take();
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
         Self {
-            buffer: vec![0; bytes],
-            start: bytes,
+            start: buffer.len(),
+            buffer,
         }
     }
 
@@ -113,6 +174,19 @@ pub(super) struct Map16 {
     pub low: i16,
     /// The table of each distance.
     pub map: [u8; 32],
+    /// The table of predictions of zero, where they have one.
+    pub zero: Option<u8>,
+}
+
+/// How contexts of 32-bit elements lead to tables.
+#[derive(Clone, Debug)]
+pub(super) struct Map32 {
+    /// The distance at context 0.
+    pub low: i32,
+    /// Whether the top two bits of the mantissa are part of the context.
+    pub mantissa: bool,
+    /// The table of each context.
+    pub map: [u32; 128],
     /// The table of predictions of zero, where they have one.
     pub zero: Option<u8>,
 }
@@ -163,21 +237,33 @@ impl Places {
     }
 }
 
-/// What putting 16-bit elements together needs.
-pub(super) struct Join16<'a> {
+/// What putting elements together needs.
+pub(super) struct Join<'a> {
     pub places: &'a Places,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
     pub raw: &'a [u8],
 }
 
-/// What taking 16-bit elements apart needs.
-pub(super) struct Split16<'a> {
+/// What taking heads apart and putting them together needs.
+pub(super) struct Heads<'a> {
+    /// Raw bits beside the sign.
+    pub low: u32,
+    /// The upper part that symbol 1 stands for.
+    pub lowest: u16,
+    pub tables: &'a Tables,
+}
+
+/// What taking elements apart needs.
+pub(super) struct Split<'a> {
     pub number: Number,
     /// Ranges of a difference beside zero.
     pub moves: u32,
     pub alphabet: u32,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
+    /// Hot differences, and the symbol of the first.
+    pub hot: &'a [i32],
+    pub first_hot: u32,
     pub tables: &'a Tables,
 }

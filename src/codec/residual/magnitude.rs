@@ -7,6 +7,7 @@
 use store_format::FormatError;
 
 use super::bits::{BitReader, BitWriter, Fields};
+use super::kernel::{self, Heads, Map16};
 use super::number::{self, Number};
 use super::planes::Planes;
 use super::prediction::PART;
@@ -57,6 +58,19 @@ impl Head {
         (number::load(bytes, self.bytes + self.tail, index) >> (8 * self.tail)) as u32
     }
 
+    /// The heads of elements side by side, in `room` where they are not so already.
+    fn gather<'a>(self, target: &'a [u8], room: &'a mut [u8]) -> &'a [u8] {
+        if self.tail == 0 {
+            return target;
+        }
+        let width = self.bytes + self.tail;
+        let count = target.len() / width;
+        for (place, element) in room.chunks_exact_mut(2).zip(target.chunks_exact(width)) {
+            place.copy_from_slice(&element[width - 2..]);
+        }
+        &room[..2 * count]
+    }
+
     /// The part of a head that chooses the symbol.
     pub fn upper(self, head: u32) -> u32 {
         (head & ((1 << (8 * self.bytes - 1)) - 1)) >> self.low
@@ -96,42 +110,107 @@ pub(super) fn context(scale: i16) -> usize {
 }
 
 impl Magnitude {
-    /// Codes a block; the stream, and the raw bytes.
-    pub fn encode(&self, first: u64, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let head = self.head;
-        let len = target.len() / (head.bytes + head.tail);
+    /// Fills the tables of the elements from `first` on; at most [`PART`].
+    fn indexes(&self, first: u64, out: &mut [u8]) {
         let mut scales = [0i16; PART];
-        let mut slots: Vec<u32> = Vec::with_capacity(len);
-        let mut bits = BitWriter::default();
-        let mut exceptions = Vec::new();
+        let scales = &mut scales[..out.len()];
+        self.scales.fill(first, scales);
+        // The contexts are those of 16-bit elements whose exponent is 0.
+        let map = Map16 {
+            mantissa: 7,
+            low: -32,
+            map: self.map,
+            zero: None,
+        };
+        let done = kernel::indexes16(&map, scales, &[0; 2 * PART], out);
+        for (index, &scale) in out.iter_mut().zip(scales.iter()).skip(done) {
+            *index = self.map[context(scale)];
+        }
+    }
+
+    fn heads(&self) -> Heads<'_> {
+        Heads {
+            low: self.head.low,
+            lowest: self.lowest,
+            tables: &self.tables,
+        }
+    }
+
+    /// Slots, raw bits and exceptions of a part.
+    fn split(
+        &self,
+        indexes: &[u8],
+        target: &[u8],
+        slots: &mut [u32],
+        bits: &mut BitWriter,
+        exceptions: &mut Vec<u8>,
+    ) {
+        let head = self.head;
+        let mut gathered = [0u8; 2 * PART];
+        let heads = head.gather(target, &mut gathered);
+        let mut done = 0;
+        if head.bytes == 2 {
+            done = kernel::split_heads(&self.heads(), indexes, heads, slots, bits, &mut |i| {
+                exceptions.extend_from_slice(&heads[2 * i..2 * i + 2]);
+            });
+        }
         let sign = 8 * head.bytes as u32 - 1;
-        for start in (0..len).step_by(PART) {
-            let part = PART.min(len - start);
-            self.scales.fill(first + start as u64, &mut scales[..part]);
-            for (i, &scale) in scales[..part].iter().enumerate() {
-                let value = head.load(target, start + i);
-                let table = self.map[context(scale)];
-                let mut symbol = head.symbol(value, u32::from(self.lowest));
-                let mut slot = self.tables.slot(table, symbol);
-                if slot == 0 {
-                    symbol = ESCAPE;
-                    slot = self.tables.slot(table, symbol);
-                }
-                slots.push(slot);
-                if symbol == ESCAPE {
-                    exceptions.extend_from_slice(&value.to_le_bytes()[..head.bytes]);
-                } else if symbol != 0 {
-                    let low = value & ((1 << head.low) - 1);
-                    bits.put(u64::from(low | (value >> sign) << head.low), head.low + 1);
-                }
+        for (i, slot) in slots.iter_mut().enumerate().skip(done) {
+            let value = number::load(heads, head.bytes, i) as u32;
+            let mut symbol = head.symbol(value, u32::from(self.lowest));
+            *slot = self.tables.slot(indexes[i], symbol);
+            if *slot == 0 {
+                symbol = ESCAPE;
+                *slot = self.tables.slot(indexes[i], symbol);
+            }
+            if symbol == ESCAPE {
+                exceptions.extend_from_slice(&value.to_le_bytes()[..head.bytes]);
+            } else if symbol != 0 {
+                let low = value & ((1 << head.low) - 1);
+                bits.put(u64::from(low | (value >> sign) << head.low), head.low + 1);
             }
         }
+    }
+
+    /// Counts the symbols of elements in their contexts; the model must have counting tables and
+    /// as its map the contexts themselves.
+    pub fn count(&self, first: u64, target: &[u8], counts: &mut [u32]) {
+        let width = self.head.bytes + self.head.tail;
+        let (mut indexes, mut slots) = ([0u8; PART], [0u32; PART]);
+        let (mut bits, mut exceptions) = (BitWriter::default(), Vec::new());
+        for (n, part) in target.chunks(PART * width).enumerate() {
+            let count = part.len() / width;
+            self.indexes(first + (n * PART) as u64, &mut indexes[..count]);
+            let slots = &mut slots[..count];
+            self.split(&indexes[..count], part, slots, &mut bits, &mut exceptions);
+            bits.clear();
+            exceptions.clear();
+            for slot in slots.iter() {
+                counts[*slot as usize - 1] += 1;
+            }
+        }
+    }
+
+    /// Codes a block; the stream, and the raw bytes.
+    pub fn encode(&self, first: u64, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let width = self.head.bytes + self.head.tail;
+        let mut indexes = [0u8; PART];
+        let mut bits = BitWriter::default();
+        let mut exceptions = Vec::new();
         let mut stream = Vec::new();
-        rans::encode(BITS, rans::LANES, &slots, &mut stream);
+        kernel::with_slots(target.len() / width, |slots| {
+            for (n, part) in target.chunks(PART * width).enumerate() {
+                let count = part.len() / width;
+                let start = n * PART;
+                self.indexes(first + start as u64, &mut indexes[..count]);
+                let slots = &mut slots[start..start + count];
+                self.split(&indexes[..count], part, slots, &mut bits, &mut exceptions);
+            }
+            rans::encode(BITS, rans::LANES, slots, &mut stream);
+        });
         let mut raw = bits.finish();
         raw.extend_from_slice(&exceptions);
-        let width = head.bytes + head.tail;
-        for plane in 0..head.tail {
+        for plane in 0..self.head.tail {
             let bytes: Vec<u8> = target.chunks_exact(width).map(|e| e[plane]).collect();
             self.tail.encode_plane(plane, &bytes, &mut raw);
         }
@@ -146,23 +225,17 @@ impl Magnitude {
         raw: &[u8],
         out: &mut [u8],
     ) -> Result<(), FormatError> {
-        let head = self.head;
-        let width = head.bytes + head.tail;
-        let len = out.len() / width;
+        let width = self.head.bytes + self.head.tail;
         let mut decoder =
             rans::Decoder::new(stream, rans::LANES).ok_or(FormatError::Truncated {
                 what: "the states of a block",
             })?;
-        let mut scales = [0i16; PART];
         let mut indexes = [0u8; PART];
-        let mut symbols = vec![0u8; len];
+        let mut symbols = vec![0u8; out.len() / width];
         for (n, part) in symbols.chunks_mut(PART).enumerate() {
-            let scales = &mut scales[..part.len()];
-            self.scales.fill(first + (n * PART) as u64, scales);
-            for (index, &scale) in indexes.iter_mut().zip(scales.iter()) {
-                *index = self.map[context(scale)];
-            }
-            decoder.decode(&self.tables, &indexes[..part.len()], part);
+            let indexes = &mut indexes[..part.len()];
+            self.indexes(first + (n * PART) as u64, indexes);
+            decoder.decode(&self.tables, indexes, part);
         }
         if !decoder.is_finished() {
             return Err(FormatError::Invalid {
@@ -182,20 +255,23 @@ impl Magnitude {
         let mut fields = Fields::new(raw, "the raw bytes of a block");
         let mut bits = BitReader::new(fields.take(coded.div_ceil(8))?);
         let mut exceptions = fields.take(escapes * head.bytes)?.chunks_exact(head.bytes);
-        let sign = 8 * head.bytes as u32 - 1;
-        for (element, &symbol) in out.chunks_exact_mut(width).zip(symbols) {
-            let place = &mut element[head.tail..];
-            if symbol == ESCAPE {
-                place.copy_from_slice(exceptions.next().unwrap_or(&[0; 2][..head.bytes]));
-            } else if symbol == 0 {
-                place.fill(0);
+        let mut heads = [0u8; 2 * PART];
+        for (symbols, out) in symbols.chunks(PART).zip(out.chunks_mut(PART * width)) {
+            let heads = &mut heads[..symbols.len() * head.bytes];
+            self.join_part(symbols, &mut bits, heads);
+            for (symbol, place) in symbols.iter().zip(heads.chunks_exact_mut(head.bytes)) {
+                if *symbol == ESCAPE
+                    && let Some(exception) = exceptions.next()
+                {
+                    place.copy_from_slice(exception);
+                }
+            }
+            if head.tail == 0 {
+                out.copy_from_slice(heads);
             } else {
-                let low = bits.take(head.low + 1) as u32;
-                let upper = u32::from(self.lowest) + u32::from(symbol) - 1;
-                let magnitude =
-                    (upper << head.low | low & ((1 << head.low) - 1)) & ((1 << sign) - 1);
-                let value = (low >> head.low) << sign | magnitude;
-                place.copy_from_slice(&value.to_le_bytes()[..head.bytes]);
+                for (element, head) in out.chunks_exact_mut(width).zip(heads.chunks_exact(2)) {
+                    element[width - 2..].copy_from_slice(head);
+                }
             }
         }
         if !bits.is_finished() {
@@ -211,6 +287,27 @@ impl Magnitude {
             }
         }
         fields.finish()
+    }
+
+    /// Heads of a part, escapes as zeros.
+    fn join_part(&self, symbols: &[u8], bits: &mut BitReader, heads: &mut [u8]) {
+        let head = self.head;
+        let mut done = 0;
+        if head.bytes == 2 {
+            let raw = bits.bytes();
+            done = kernel::join_heads(&self.heads(), symbols, raw, &mut bits.position, heads);
+        }
+        let sign = 8 * head.bytes as u32 - 1;
+        for (i, &symbol) in symbols.iter().enumerate().skip(done) {
+            let mut value = 0;
+            if symbol != ESCAPE && symbol != 0 {
+                let low = bits.take(head.low + 1) as u32;
+                let upper = u32::from(self.lowest) + u32::from(symbol) - 1;
+                let size = upper << head.low | low & ((1 << head.low) - 1);
+                value = (low >> head.low) << sign | size & ((1 << sign) - 1);
+            }
+            number::store(heads, head.bytes, i, u64::from(value));
+        }
     }
 
     /// Appends what a tensor's chunks share.

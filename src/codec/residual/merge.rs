@@ -19,15 +19,6 @@ impl Counts {
             counts: vec![0; contexts * alphabet],
         }
     }
-
-    pub fn add(&mut self, context: usize, symbol: u8) {
-        self.counts[context * self.alphabet + usize::from(symbol)] += 1;
-    }
-
-    /// Bits of all symbols, each context coded by its own counts.
-    pub fn bits(&self) -> f64 {
-        self.counts.chunks_exact(self.alphabet).map(bits_of).sum()
-    }
 }
 
 /// Bits of symbols coded by their own counts.

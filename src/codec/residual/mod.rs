@@ -11,8 +11,13 @@ mod alphabet;
 mod avx2_decode;
 #[cfg(target_arch = "x86_64")]
 mod avx2_encode;
+#[cfg(target_arch = "x86_64")]
+mod avx2_heads;
+#[cfg(target_arch = "x86_64")]
+mod avx2_wide;
 mod bits;
 mod block;
+mod builtin;
 mod difference;
 mod kernel;
 mod magnitude;
@@ -30,8 +35,10 @@ mod table;
 use store_format::FormatError;
 use store_format::dtype::DType;
 
+use self::bits::Fields;
 use self::block::{BLOCK, Block, ENTRY, Mode};
 use self::number::Number;
+use self::scale::{GLOBAL_MAX, Scales};
 use crate::error::{Error, Result};
 
 use self::model::Kind;
@@ -93,9 +100,48 @@ pub fn coded_bytes_max(dtype: DType, plain_bytes: usize) -> usize {
 /// Codes the elements from `first_element` on and appends the chunk's bytes.
 ///
 /// `target` holds whole elements, and the prediction one for each; where it does not, the chunk
-/// is stored plain.
+/// is stored plain. Wants a model that [`Model::builtin`] or a first pass made.
 pub fn encode(
     model: &Model,
+    first_element: u64,
+    target: &[u8],
+    prediction: Prediction,
+    out: &mut Vec<u8>,
+) {
+    let width = model.shape.width();
+    let usable = prediction.covers(width, target.len() / width);
+    let (Kind::Builtin(builtin), true) = (&model.kind, usable) else {
+        let scales = model.scales();
+        encode_blocks(model, scales, first_element, target, prediction, out);
+        return;
+    };
+    // The mean is a guess where few elements change; its neighbours are tried too.
+    let guess = sample::guess_scale(builtin.alphabet.number, target, prediction);
+    let mut best = Vec::new();
+    for global in [guess - 4, guess, guess + 4] {
+        let scales = Scales {
+            global,
+            ..Scales::default()
+        };
+        let mut coded = global.to_le_bytes().to_vec();
+        encode_blocks(
+            model,
+            &scales,
+            first_element,
+            target,
+            prediction,
+            &mut coded,
+        );
+        if best.is_empty() || coded.len() < best.len() {
+            best = coded;
+        }
+    }
+    out.extend_from_slice(&best);
+}
+
+fn encode_blocks(
+    model: &Model,
+    scales: &Scales,
     first_element: u64,
     target: &[u8],
     prediction: Prediction,
@@ -112,7 +158,7 @@ pub fn encode(
         let first = first_element + start as u64;
         let (mode, stream, raw) = if usable {
             let prediction = prediction.slice(width, start, part.len() / width);
-            encode_block(model, first, part, prediction)
+            encode_block(model, scales, first, part, prediction)
         } else {
             (Mode::Plain, Vec::new(), part.to_vec())
         };
@@ -125,6 +171,7 @@ pub fn encode(
 
 fn encode_block(
     model: &Model,
+    scales: &Scales,
     first: u64,
     target: &[u8],
     prediction: Prediction,
@@ -136,7 +183,9 @@ fn encode_block(
         return (mode, Vec::new(), raw);
     }
     let (stream, raw) = match &model.kind {
-        Kind::Difference(model) => model.encode(first, target, prediction),
+        Kind::Difference(model) | Kind::Builtin(model) => {
+            model.encode(scales, first, target, prediction)
+        }
         Kind::Magnitude(model) => model.encode(first, target),
         Kind::Planes { float, planes } => (Vec::new(), planes.encode(*float, target, prediction)),
     };
@@ -174,17 +223,26 @@ pub fn decode(
             "a prediction has another length than its chunk",
         ));
     }
-    let blocks = block::read_directory(coded, len.div_ceil(BLOCK))?;
+    let mut own = Scales::default();
+    let mut scales = model.scales();
+    let mut fields = Fields::new(coded, "a chunk of coded elements");
+    if model.is_builtin() {
+        own.global = fields.i16()?.clamp(-GLOBAL_MAX, GLOBAL_MAX);
+        scales = &own;
+    }
+    let blocks = block::read_directory(fields, len.div_ceil(BLOCK))?;
     for (n, (block, part)) in blocks.iter().zip(out.chunks_mut(BLOCK * width)).enumerate() {
         let start = n * BLOCK;
         let prediction = prediction.slice(width, start, part.len() / width);
-        decode_block(model, first_element + start as u64, block, prediction, part)?;
+        let first = first_element + start as u64;
+        decode_block(model, scales, first, block, prediction, part)?;
     }
     Ok(())
 }
 
 fn decode_block(
     model: &Model,
+    scales: &Scales,
     first: u64,
     block: &Block,
     prediction: Prediction,
@@ -195,7 +253,9 @@ fn decode_block(
         return Ok(());
     }
     match &model.kind {
-        Kind::Difference(model) => model.decode(first, block.stream, block.raw, prediction, out),
+        Kind::Difference(model) | Kind::Builtin(model) => {
+            model.decode(scales, first, block.stream, block.raw, prediction, out)
+        }
         Kind::Magnitude(model) => model.decode(first, block.stream, block.raw, out),
         Kind::Planes { float, planes } => {
             if !block.stream.is_empty() {

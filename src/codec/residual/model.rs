@@ -8,10 +8,12 @@ use store_format::dtype::DType;
 
 use super::TensorShape;
 use super::bits::Fields;
+use super::builtin;
 use super::difference::Difference;
 use super::magnitude::Magnitude;
 use super::number::Number;
 use super::planes::Planes;
+use super::scale::Scales;
 
 /// The version of the side information.
 const VERSION: u8 = 1;
@@ -63,9 +65,14 @@ pub struct Model {
 
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
+    /// The tables of the format; a chunk brings its own scale.
+    Builtin(Difference),
     Difference(Difference),
     Magnitude(Magnitude),
-    Planes { float: bool, planes: Planes },
+    Planes {
+        float: bool,
+        planes: Planes,
+    },
 }
 
 impl Model {
@@ -75,19 +82,55 @@ impl Model {
         self.shape
     }
 
-    /// The side information.
+    /// The model of tiny tensors, which needs no side information; `None` for types without one.
+    /// Any chunk of any tensor of the type may use it.
+    #[must_use]
+    pub fn builtin(dtype: DType, with_prediction: bool) -> Option<Self> {
+        let Family::Difference(number) = Family::of(dtype, with_prediction)? else {
+            return None;
+        };
+        Some(Self {
+            shape: TensorShape {
+                dtype,
+                rows: 1,
+                cols: u64::MAX,
+            },
+            kind: Kind::Builtin(builtin::difference(number)),
+        })
+    }
+
+    /// The scales of the tensor; none for integers.
+    pub(super) fn scales(&self) -> &Scales {
+        static NONE: Scales = Scales::NONE;
+        match &self.kind {
+            Kind::Builtin(model) | Kind::Difference(model) => &model.scales,
+            Kind::Magnitude(model) => &model.scales,
+            Kind::Planes { .. } => &NONE,
+        }
+    }
+
+    /// Whether the model is [`Model::builtin`]'s: its side information is empty and not stored.
+    #[must_use]
+    pub fn is_builtin(&self) -> bool {
+        matches!(self.kind, Kind::Builtin(_))
+    }
+
+    /// The side information; empty where the model is built in.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
+        if self.is_builtin() {
+            return Vec::new();
+        }
         let mut out = vec![VERSION];
         let dtype = self.shape.dtype;
         let with_prediction = match &self.kind {
-            Kind::Difference(_) => true,
+            Kind::Difference(_) | Kind::Builtin(_) => true,
             Kind::Magnitude(_) => false,
             Kind::Planes { float, .. } => *float,
         };
         out.push(dtype.number() | if with_prediction { PREDICTED } else { 0 });
         match &self.kind {
-            Kind::Difference(model) => model.write(&mut out),
+            Kind::Difference(model) | Kind::Builtin(model) => model.write(&mut out),
             Kind::Magnitude(model) => model.write(&mut out),
             Kind::Planes { planes, .. } => planes.write(&mut out),
         }

@@ -46,23 +46,10 @@ impl Number {
     pub const fn magnitude_max(self) -> u32 {
         (1u32 << (self.width() - 1)) - 1
     }
-
-    /// The value of a magnitude with 16 bits of fraction below it, for estimates only.
-    pub fn value(self, magnitude: u32, fraction: i32) -> f32 {
-        let shift = 23 - self.mantissa;
-        // Shifting the exponent field into place scales the value by a power of two that depends
-        // on the bias only, denormals included.
-        let whole = f32::from_bits(magnitude << shift);
-        let scale = f32::from_bits(((254 - self.bias) as u32) << 23);
-        if fraction == 0 {
-            return whole * scale;
-        }
-        let next = f32::from_bits((magnitude + 1) << shift);
-        (whole + (next - whole) * (fraction as f32 / 65536.0)) * scale
-    }
 }
 
 /// The element at `index`, as the low bits of a `u64`.
+#[inline(always)]
 pub(super) fn load(bytes: &[u8], width: usize, index: usize) -> u64 {
     let at = index * width;
     match width {
@@ -83,6 +70,7 @@ pub(super) fn load(bytes: &[u8], width: usize, index: usize) -> u64 {
 }
 
 /// Writes the low `width` bytes of `value` as the element at `index`.
+#[inline(always)]
 pub(super) fn store(bytes: &mut [u8], width: usize, index: usize, value: u64) {
     let at = index * width;
     bytes[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);

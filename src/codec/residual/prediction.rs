@@ -20,22 +20,6 @@ pub enum Prediction<'a> {
     Fraction(&'a [u32]),
 }
 
-/// The elements of one part: `sign << 31 | magnitude`, rounded, and how far that lies above the
-/// prediction before rounding.
-pub(super) struct Expected {
-    pub pattern: [u32; PART],
-    pub fraction: [i16; PART],
-}
-
-impl Expected {
-    pub fn boxed() -> Box<Self> {
-        Box::new(Self {
-            pattern: [0; PART],
-            fraction: [0; PART],
-        })
-    }
-}
-
 impl<'a> Prediction<'a> {
     /// The prediction of `len` elements from `start` on; `width` bytes an element.
     pub(super) fn slice(self, width: usize, start: usize, len: usize) -> Self {
@@ -78,30 +62,6 @@ impl<'a> Prediction<'a> {
                 (sign | (bits & number.magnitude_max()), 0)
             }
             Self::Fraction(patterns) => round(number, patterns[index]),
-        }
-    }
-
-    /// Patterns and fractions of at most [`PART`] elements from `start` on.
-    pub(super) fn fill(self, number: Number, start: usize, len: usize, out: &mut Expected) {
-        match self {
-            Self::None => {
-                out.pattern[..len].fill(0);
-                out.fraction[..len].fill(0);
-            }
-            Self::Same(bytes) => {
-                let sign = 32 - number.width();
-                let mask = number.magnitude_max();
-                for (i, pattern) in out.pattern[..len].iter_mut().enumerate() {
-                    let bits = number::load(bytes, number.bytes, start + i) as u32;
-                    *pattern = ((bits << sign) & (1 << 31)) | (bits & mask);
-                }
-                out.fraction[..len].fill(0);
-            }
-            Self::Fraction(patterns) => {
-                for (i, &raw) in patterns[start..start + len].iter().enumerate() {
-                    (out.pattern[i], out.fraction[i]) = round(number, raw);
-                }
-            }
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! May use: `number`, `prediction`, `scale`. Serves encoders only; sums are floating point.
 
-use super::number::{self, Number};
-use super::prediction::{Expected, PART, Prediction};
-use super::scale::{SCALES_MAX, STEPS_MAX};
+use super::number::Number;
+use super::prediction::{PART, Prediction};
+use super::scale::{GLOBAL_MAX, SCALES_MAX, STEPS_MAX};
 
 /// Elements of a run of the sample.
 const RUN: u64 = 1024;
@@ -67,36 +67,10 @@ impl Sums {
         }
     }
 
-    /// Adds part of one row. `change` and `size` give what is expected of each element and how
-    /// large it is; elements that are not finite weigh nothing.
-    fn add_row_part(&mut self, row: u64, column: usize, changes: &[f32], weights: &[f32]) {
-        let mut mean = Mean::default();
-        for (&change, &weight) in changes.iter().zip(weights) {
-            mean.add(change * weight, weight);
-        }
-        if !mean.sum.is_finite() {
-            return;
-        }
-        self.all.add(mean.sum, mean.weight);
-        if let Some(sums) = self.rows.get_mut(row as usize) {
-            sums.add(mean.sum, mean.weight);
-        }
-        let expected = mean.value();
-        if expected > 0.0
-            && let Some(columns) = self.columns.get_mut(column..column + changes.len())
-        {
-            for ((sums, &change), &weight) in columns.iter_mut().zip(changes).zip(weights) {
-                sums.add(weight * change / expected, weight);
-            }
-        }
-    }
-
     /// Adds elements from `first` on.
     pub fn add(&mut self, number: Number, first: u64, target: &[u8], prediction: Prediction) {
         let len = target.len() / number.bytes;
-        let mut changes = vec![0f32; PART];
-        let mut weights = vec![0f32; PART];
-        let mut expected = Expected::boxed();
+        let (mut changes, mut weights) = ([0f32; PART], [0f32; PART]);
         let mut typical = self.all.value();
         let mut at = 0;
         while at < len {
@@ -105,69 +79,226 @@ impl Sums {
             let run = (self.row_len - column)
                 .min(PART as u64)
                 .min((len - at) as u64) as usize;
-            prediction.fill(number, at, run, &mut expected);
-            sizes(
-                number,
-                target,
-                at,
-                &expected,
-                &mut changes[..run],
-                &mut weights[..run],
-            );
-            if typical == 0.0 {
-                typical = changes[..run].iter().sum::<f32>() / run as f32;
-            }
-            // A change smaller than an element's last place is seen badly there, so elements
-            // larger than the typical change can show weigh less.
-            let least = typical * (1u64 << number.mantissa.min(23)) as f32;
-            if !matches!(prediction, Prediction::None) {
-                for weight in &mut weights[..run] {
-                    *weight = if *weight > 0.0 {
-                        1.0 / weight.max(least).max(1e-30)
-                    } else {
-                        0.0
-                    };
-                }
+            let part = &target[at * number.bytes..(at + run) * number.bytes];
+            let every = if matches!(prediction, Prediction::None) {
+                1
             } else {
-                for weight in &mut weights[..run] {
-                    *weight = f32::from(*weight > 0.0);
+                self.group_step(row, run)
+            };
+            if every > 1 {
+                // No columns are asked for here, so that any groups of the row will do.
+                let count = group_values(
+                    number,
+                    part,
+                    prediction.slice(number.bytes, at, run),
+                    every,
+                    &mut changes,
+                    &mut weights,
+                );
+                if typical == 0.0 {
+                    typical = mean_change(&changes[..count], &weights[..count]);
                 }
+                weigh(
+                    number,
+                    typical,
+                    &mut changes[..count],
+                    &mut weights[..count],
+                );
+                self.add_row_part(row, None, &changes[..count], &weights[..count]);
+                at += run;
+                continue;
             }
-            self.add_row_part(row, column as usize, &changes[..run], &weights[..run]);
+            values(number, part, &mut changes[..run]);
+            match prediction.slice(number.bytes, at, run) {
+                Prediction::None => {
+                    for (change, weight) in changes[..run].iter_mut().zip(&mut weights) {
+                        *weight = if change.abs() < f32::INFINITY {
+                            1.0
+                        } else {
+                            0.0
+                        };
+                        *change = if *weight > 0.0 { change.abs() } else { 0.0 };
+                    }
+                }
+                Prediction::Same(bytes) => values(number, bytes, &mut weights[..run]),
+                Prediction::Fraction(patterns) => fine_values(number, patterns, &mut weights),
+            }
+            if !matches!(prediction, Prediction::None) {
+                if typical == 0.0 {
+                    typical = mean_change(&changes[..run], &weights[..run]);
+                }
+                weigh(number, typical, &mut changes[..run], &mut weights[..run]);
+            }
+            self.add_row_part(row, Some(column as usize), &changes[..run], &weights[..run]);
             at += run;
+        }
+    }
+
+    /// Of how many groups of 16 elements of a row one is looked at; 1 where the columns need all.
+    fn group_step(&self, row: u64, run: usize) -> usize {
+        if run < 256 {
+            1
+        } else if self.rows.is_empty() && self.columns.is_empty() {
+            16
+        } else if self.columns.is_empty() || (self.rows.len() >= 256 && row % 4 != 0) {
+            // A quarter of many rows says enough about the columns.
+            2
+        } else {
+            1
+        }
+    }
+
+    /// Adds part of one row: how much its elements change, and what that weighs.
+    fn add_row_part(&mut self, row: u64, column: Option<usize>, changes: &[f32], weights: &[f32]) {
+        // Sums in eight lanes, so that they become vectors.
+        let (mut sums, mut totals) = ([0f32; 8], [0f32; 8]);
+        let (head, tail) = (changes.chunks_exact(8), weights.chunks_exact(8));
+        let rest = (head.remainder(), tail.remainder());
+        for (changes, weights) in head.zip(tail) {
+            for lane in 0..8 {
+                sums[lane] += changes[lane] * weights[lane];
+                totals[lane] += weights[lane];
+            }
+        }
+        for (lane, (change, weight)) in rest.0.iter().zip(rest.1).enumerate() {
+            sums[lane] += change * weight;
+            totals[lane] += weight;
+        }
+        let mean = Mean {
+            sum: sums.iter().sum(),
+            weight: totals.iter().sum(),
+        };
+        if !mean.sum.is_finite() || !mean.weight.is_finite() {
+            return;
+        }
+        self.all.add(mean.sum, mean.weight);
+        if let Some(sums) = self.rows.get_mut(row as usize) {
+            sums.add(mean.sum, mean.weight);
+        }
+        let expected = mean.value();
+        if expected > 0.0
+            && let Some(column) = column
+            && let Some(columns) = self.columns.get_mut(column..column + changes.len())
+        {
+            let scale = 1.0 / expected;
+            for ((sums, &change), &weight) in columns.iter_mut().zip(changes).zip(weights) {
+                sums.sum += weight * change * scale;
+                sums.weight += weight;
+            }
         }
     }
 }
 
-/// Sizes of the changes and of the predictions; a prediction's size is 0 where not both are
-/// finite, and at least the smallest number otherwise.
-fn sizes(
+/// Values of every `every`-th group of 16 elements and of their predictions; gives how many.
+fn group_values(
     number: Number,
     target: &[u8],
-    start: usize,
-    expected: &Expected,
+    prediction: Prediction,
+    every: usize,
     changes: &mut [f32],
     weights: &mut [f32],
-) {
+) -> usize {
+    let bytes = 16 * number.bytes;
+    let mut count = 0;
+    for (n, group) in target.chunks_exact(bytes).enumerate().step_by(every) {
+        let (changes, weights) = (&mut changes[count..][..16], &mut weights[count..][..16]);
+        values(number, group, changes);
+        match prediction.slice(number.bytes, 16 * n, 16) {
+            Prediction::None => weights.fill(0.0),
+            Prediction::Same(bytes) => values(number, bytes, weights),
+            Prediction::Fraction(patterns) => fine_values(number, patterns, weights),
+        }
+        count += 16;
+    }
+    count
+}
+
+/// The elements as numbers. Estimates only, so that patterns of infinity may be large numbers.
+fn values(number: Number, bytes: &[u8], out: &mut [f32]) {
+    let shift = 23 - number.mantissa;
+    let scale = f32::from_bits(((254 - number.bias) as u32) << 23);
     let mask = number.magnitude_max();
-    for (i, (change, weight)) in changes.iter_mut().zip(weights).enumerate() {
-        let bits = number::load(target, number.bytes, start + i) as u32;
-        let value = number.value(bits & mask, 0);
-        let predicted = number.value(expected.pattern[i] & mask, i32::from(expected.fraction[i]));
-        let same = (bits >> (number.width() - 1)) & 1 == expected.pattern[i] >> 31;
-        let distance = if same {
-            (value - predicted).abs()
-        } else {
-            value + predicted
-        };
-        if distance.is_finite() && value.is_finite() {
-            *change = distance;
-            *weight = predicted.max(f32::MIN_POSITIVE);
-        } else {
-            *change = 0.0;
-            *weight = 0.0;
+    let signed = |bits: u32| {
+        let sign = bits << (32 - number.width()) & (1 << 31);
+        f32::from_bits(sign | (bits & mask) << shift) * scale
+    };
+    match number.bytes {
+        1 => {
+            for (value, &byte) in out.iter_mut().zip(bytes) {
+                *value = signed(u32::from(byte));
+            }
+        }
+        2 => {
+            for (value, two) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                *value = signed(u32::from(u16::from_le_bytes([two[0], two[1]])));
+            }
+        }
+        _ => {
+            for (value, four) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                *value = f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+            }
         }
     }
+}
+
+/// Predictions with a fraction as numbers.
+fn fine_values(number: Number, patterns: &[u32], out: &mut [f32]) {
+    let scale = f32::from_bits(((254 - number.bias) as u32) << 23);
+    let shift = if number.bytes == 4 {
+        7
+    } else {
+        number.mantissa + 16
+    };
+    for (value, &pattern) in out.iter_mut().zip(patterns) {
+        let magnitude = pattern & 0x7FFF_FFFF;
+        let bits = (u64::from(magnitude) << 23 >> shift.max(7)) as u32;
+        let bits = if number.bytes == 4 { magnitude } else { bits };
+        *value = f32::from_bits(bits | pattern & (1 << 31)) * scale;
+    }
+}
+
+fn mean_change(targets: &[f32], predictions: &[f32]) -> f32 {
+    let mut mean = Mean::default();
+    for (target, predicted) in targets.iter().zip(predictions) {
+        let change = (target - predicted).abs();
+        if change < f32::INFINITY {
+            mean.add(change, 1.0);
+        }
+    }
+    mean.value()
+}
+
+/// From targets and predictions to changes and weights.
+///
+/// A change smaller than an element's last place is seen badly there, so elements larger than
+/// the typical change can show weigh less.
+fn weigh(number: Number, typical: f32, changes: &mut [f32], weights: &mut [f32]) {
+    let least = (typical * (1u64 << number.mantissa) as f32).max(1e-30);
+    for (change, weight) in changes.iter_mut().zip(weights) {
+        let distance = (*change - *weight).abs();
+        let is_finite = distance < f32::INFINITY;
+        let size = weight.abs();
+        let size = if size > least { size } else { least };
+        *weight = if is_finite { 1.0 / size } else { 0.0 };
+        *change = if is_finite { distance } else { 0.0 };
+    }
+}
+
+/// The scale that the mean change stands for.
+pub(super) fn global_scale(number: Number, mean: f32) -> i16 {
+    let scale = if mean > 0.0 {
+        (4.0 * mean.log2()).round() as i16
+    } else {
+        -4 * (number.bias as i16 + number.mantissa as i16) - 40
+    };
+    scale.clamp(8 - GLOBAL_MAX, GLOBAL_MAX - 8)
+}
+
+/// A scale for a few elements.
+pub(super) fn guess_scale(number: Number, target: &[u8], prediction: Prediction) -> i16 {
+    let mut sums = Sums::new(1, u64::MAX, false);
+    sums.add(number, 0, target, prediction);
+    global_scale(number, sums.all.value())
 }
 
 /// Half octaves by which means differ from a reference.
@@ -211,7 +342,7 @@ impl Sample {
             width,
             period,
             runs: Vec::new(),
-            target: Vec::new(),
+            target: Vec::with_capacity(total.min(most) as usize * width),
             patterns: Vec::new(),
             bytes: Vec::new(),
         }

@@ -34,6 +34,14 @@ pub(super) struct Scales {
 }
 
 impl Scales {
+    /// One scale of zero.
+    pub const NONE: Self = Self {
+        global: 0,
+        rows: Vec::new(),
+        columns: Vec::new(),
+        row_len: 0,
+    };
+
     /// Fills `out` with the scales of the elements from `first` on.
     pub fn fill(&self, first: u64, out: &mut [i16]) {
         out.fill(self.global);

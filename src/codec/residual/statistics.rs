@@ -12,15 +12,24 @@ use super::merge::{self, Counts, Merged};
 use super::model::{Family, Kind, Model};
 use super::number::{self, Number};
 use super::planes::{self, Planes};
-use super::prediction::{Expected, PART, Prediction};
+use super::prediction::Prediction;
 use super::rans;
-use super::sample::{Sample, Sums, steps};
-use super::scale::{GLOBAL_MAX, Scales, write_steps};
+use super::sample::{Sample, Sums, global_scale, steps};
+use super::scale::{Scales, write_steps};
 use super::table::{Tables, normalise};
 use super::{Level, TensorShape};
 
 /// The most elements of a sample. With the sums it bounds the memory of a first pass.
-const SAMPLE_MAX: u64 = 1 << 21;
+const fn sample_max(level: Level) -> u64 {
+    match level {
+        Level::Fast => 1 << 18,
+        Level::Default => 1 << 19,
+        Level::Max => 1 << 21,
+    }
+}
+
+/// The most elements of a tensor that is tried with the built-in tables.
+const TINY: usize = 1 << 14;
 
 /// The most elements that hot differences are counted on.
 const HOT_SAMPLE: usize = 60_000;
@@ -62,12 +71,12 @@ impl Statistics {
             Family::Difference(number) => Seen::Difference {
                 number,
                 sums: Sums::new(shape.rows, shape.cols, scaled),
-                sample: Sample::new(number.bytes, total, SAMPLE_MAX),
+                sample: Sample::new(number.bytes, total, sample_max(level)),
             },
             Family::Magnitude(number) => Seen::Magnitude {
                 number,
                 sums: Sums::new(shape.rows, shape.cols, scaled && number.bytes < 8),
-                sample: Sample::new(number.bytes, total, SAMPLE_MAX),
+                sample: Sample::new(number.bytes, total, sample_max(level)),
                 tail: vec![[0; 256]; Head::of(number).tail],
             },
             Family::Planes { float, width } => Seen::Planes {
@@ -172,7 +181,10 @@ impl Statistics {
                 number,
                 sums,
                 sample,
-            } => Kind::Difference(finish_difference(&self.shape, number, &sums, &sample)),
+            } => {
+                let model = finish_difference(&self.shape, self.level, number, &sums, &sample);
+                return smaller(self.shape, model, &sample);
+            }
             Seen::Magnitude {
                 number,
                 sums,
@@ -184,11 +196,35 @@ impl Statistics {
                 planes: finish_planes(&counts),
             },
         };
-        let _ = self.level;
         Model {
             shape: self.shape,
             kind,
         }
+    }
+}
+
+/// The model, or the built-in one where that codes a tiny tensor in fewer bytes.
+fn smaller(shape: TensorShape, model: Difference, sample: &Sample) -> Model {
+    let model = Model {
+        shape,
+        kind: Kind::Difference(model),
+    };
+    let whole = shape.elements() == Some(sample.len() as u64);
+    if sample.len() > TINY || !whole {
+        return model;
+    }
+    let Some(builtin) = Model::builtin(shape.dtype, true) else {
+        return model;
+    };
+    let bytes = |model: &Model| {
+        let mut out = model.to_bytes();
+        super::encode(model, 0, &sample.target, sample.prediction(), &mut out);
+        out.len()
+    };
+    if bytes(&builtin) <= bytes(&model) {
+        builtin
+    } else {
+        model
     }
 }
 
@@ -237,92 +273,86 @@ fn scale_bits(scales: &Scales) -> f64 {
 
 fn finish_difference(
     shape: &TensorShape,
+    level: Level,
     number: Number,
     sums: &Sums,
     sample: &Sample,
 ) -> Difference {
-    let hot = hot_differences(number, sample);
-    let mean = sums.all.value();
-    let global = if mean > 0.0 {
-        (4.0 * mean.log2()).round() as i16
-    } else {
-        -4 * (number.bias as i16 + number.mantissa as i16) - 40
+    let global = global_scale(number, sums.all.value());
+    let alphabet = Alphabet::new(number, hot_differences(number, sample));
+    let mut model = Difference {
+        tables: Tables::counting(difference::CONTEXTS, alphabet.len()),
+        alphabet,
+        scales: Scales::default(),
+        fraction: matches!(sample.prediction(), Prediction::Fraction(_)) && number.bytes < 4,
+        zeros: true,
+        map: std::array::from_fn(|context| context as u8),
+        lanes: rans::LANES,
     };
-    let global = global.clamp(-GLOBAL_MAX, GLOBAL_MAX);
-    let fraction = matches!(sample.prediction(), Prediction::Fraction(_)) && number.bytes < 4;
-    let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
-    let mut best: Option<(f64, Difference)> = None;
-    for scales in candidates(sums, global, shape.cols) {
-        let mut model = Difference {
-            alphabet: Alphabet::new(number, hot.clone()),
-            scales,
-            fraction,
-            zeros: false,
-            map: [0; difference::CONTEXTS],
-            tables: Tables::new(1, 2, &[1, 1]),
-            lanes: rans::LANES,
-        };
-        let (mut counts, changed_zeros) = count_difference(&model, sample);
-        model.zeros = changed_zeros as f64 * weight > 40.0;
-        if model.zeros {
-            counts = count_difference(&model, sample).0;
+    let total = shape.elements().unwrap_or(0) as f64;
+    let weight = |every: usize| total * every as f64 / sample.len().max(1) as f64;
+    let every = sample.len().div_ceil(trial_len(level)).max(1);
+    let escape = Some(model.alphabet.escape());
+    let merged = |counts: &Counts, weight: f64| {
+        merge::merge(counts, difference::ZERO, escape, weight, difference::BITS)
+    };
+    let mut tried: Vec<(f64, Scales)> = Vec::new();
+    let candidates = candidates(sums, global, shape.cols);
+    let alone = candidates.len() == 1;
+    for scales in candidates {
+        model.scales = scales;
+        let cost = if alone {
+            0.0
         } else {
-            let len = counts.counts.len() - counts.alphabet;
-            counts.counts.truncate(len);
-        }
-        let escape = Some(model.alphabet.escape());
-        let Merged { map, tables, bits } =
-            merge::merge(&counts, difference::ZERO, escape, weight, difference::BITS);
-        let total = bits + scale_bits(&model.scales);
-        model.map[..map.len()].copy_from_slice(&map);
-        if !model.zeros {
-            model.map[difference::ZERO] = model.map[difference::ZERO - 1];
-        }
-        model.tables = tables;
-        if best.as_ref().is_none_or(|(least, _)| total < *least) {
-            best = Some((total, model));
-        }
+            let counts = count_difference(&model, sample, every);
+            merged(&counts, weight(every)).bits + scale_bits(&model.scales)
+        };
+        tried.push((cost, std::mem::take(&mut model.scales)));
     }
-    match best {
-        Some((_, model)) => model,
-        None => unreachable!("the first candidate always wins over none"),
+    if let Some((_, scales)) = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) {
+        model.scales = scales;
+    }
+    let mut counts = count_difference(&model, sample, 1);
+    let zeros = &counts.counts[difference::ZERO * counts.alphabet..];
+    let changed: u32 = zeros[1..].iter().sum();
+    model.zeros = f64::from(changed) * weight(1) > 40.0;
+    if !model.zeros {
+        if zeros.iter().any(|&count| count > 0) {
+            counts = count_difference(&model, sample, 1);
+        }
+        counts.counts.truncate(difference::ZERO * counts.alphabet);
+    }
+    let Merged { map, tables, .. } = merged(&counts, weight(1));
+    model.map = [map[map.len() - 1]; difference::CONTEXTS];
+    model.map[..map.len()].copy_from_slice(&map);
+    model.tables = tables;
+    model
+}
+
+/// About how many elements the candidates for scales are compared on.
+fn trial_len(level: Level) -> usize {
+    match level {
+        Level::Fast => 1 << 15,
+        Level::Default => 1 << 16,
+        Level::Max => 1 << 18,
     }
 }
 
-/// Counts symbols in contexts, and predictions of zero whose targets differ.
-fn count_difference(model: &Difference, sample: &Sample) -> (Counts, u64) {
-    let number = model.alphabet.number;
+/// Counts symbols in contexts on every `every`-th run of the sample.
+fn count_difference(model: &Difference, sample: &Sample, every: usize) -> Counts {
+    let width = model.alphabet.number.bytes;
+    let fast = model.fast();
     let mut counts = Counts::new(difference::CONTEXTS, model.alphabet.len());
-    let mut changed_zeros = 0;
-    let mut expected = Expected::boxed();
-    let mut scales = [0i16; PART];
     let mut at = 0;
-    for &(first, run) in &sample.runs {
-        let mut done = 0;
-        while done < run {
-            let part = PART.min(run - done);
-            model.scales.fill(first + done as u64, &mut scales[..part]);
-            sample.prediction().fill(number, at, part, &mut expected);
-            for (i, &scale) in scales[..part].iter().enumerate() {
-                let (pattern, fraction) = (expected.pattern[i], expected.fraction[i]);
-                let element = number::load(&sample.target, number.bytes, at + i);
-                let is_zero = pattern & 0x7FFF_FFFF == 0;
-                let zero = model.zeros && is_zero;
-                let (symbol, _) =
-                    difference::symbol_of(&model.alphabet, zero, scale, pattern, fraction, element);
-                changed_zeros += u64::from(is_zero && symbol != 0);
-                let context = if zero {
-                    difference::ZERO
-                } else {
-                    difference::context(number, model.second(), scale, pattern, fraction)
-                };
-                counts.add(context, symbol);
-            }
-            at += part;
-            done += part;
+    for (n, &(first, run)) in sample.runs.iter().enumerate() {
+        if n % every == 0 {
+            let target = &sample.target[at * width..(at + run) * width];
+            let prediction = sample.prediction().slice(width, at, run);
+            model.count(&fast, first, target, prediction, &mut counts.counts);
         }
+        at += run;
     }
-    (counts, changed_zeros)
+    counts
 }
 
 /// Differences that are met so often that each gets a symbol of its own.
@@ -364,28 +394,25 @@ fn finish_magnitude(
     let head = Head::of(number);
     let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
     let lowest = lowest_upper(head, sample);
-    let mut best: Option<(f64, Magnitude)> = None;
+    let escape = Some(magnitude::ESCAPE);
+    let mut model = Magnitude {
+        head,
+        lowest,
+        scales: Scales::default(),
+        map: std::array::from_fn(|context| context as u8),
+        tables: Tables::counting(magnitude::CONTEXTS, 256),
+        tail: Planes { tables: Vec::new() },
+    };
+    let mut best: Option<(f64, Scales, Merged)> = None;
     for scales in candidates(sums, 0, shape.cols) {
+        model.scales = scales;
         let mut counts = Counts::new(magnitude::CONTEXTS, 256);
         let mut at = 0;
-        let mut scale = [0i16; PART];
         for &(first, run) in &sample.runs {
-            let mut done = 0;
-            while done < run {
-                let part = PART.min(run - done);
-                scales.fill(first + done as u64, &mut scale[..part]);
-                for (i, &scale) in scale[..part].iter().enumerate() {
-                    let value = head.load(&sample.target, at + i);
-                    counts.add(
-                        magnitude::context(scale),
-                        head.symbol(value, u32::from(lowest)),
-                    );
-                }
-                at += part;
-                done += part;
-            }
+            let bytes = at * number.bytes..(at + run) * number.bytes;
+            model.count(first, &sample.target[bytes], &mut counts.counts);
+            at += run;
         }
-        let escape = Some(magnitude::ESCAPE);
         let merged = merge::merge(
             &counts,
             magnitude::CONTEXTS,
@@ -393,28 +420,18 @@ fn finish_magnitude(
             weight,
             magnitude::BITS,
         );
-        let total = merged.bits + scale_bits(&scales);
-        let mut map = [0; magnitude::CONTEXTS];
-        map.copy_from_slice(&merged.map);
-        if best.as_ref().is_none_or(|(least, _)| total < *least) {
-            let model = Magnitude {
-                head,
-                lowest,
-                scales,
-                map,
-                tables: merged.tables,
-                tail: Planes { tables: Vec::new() },
-            };
-            best = Some((total, model));
+        let total = merged.bits + scale_bits(&model.scales);
+        if best.as_ref().is_none_or(|(least, ..)| total < *least) {
+            best = Some((total, std::mem::take(&mut model.scales), merged));
         }
     }
-    match best {
-        Some((_, mut model)) => {
-            model.tail = finish_planes(tail);
-            model
-        }
-        None => unreachable!("the first candidate always wins over none"),
+    if let Some((_, scales, merged)) = best {
+        model.scales = scales;
+        model.map.copy_from_slice(&merged.map);
+        model.tables = merged.tables;
     }
+    model.tail = finish_planes(tail);
+    model
 }
 
 /// The start of the window of upper parts that covers most of the sample.

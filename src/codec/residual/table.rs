@@ -48,6 +48,17 @@ impl Tables {
         }
     }
 
+    /// Tables whose slots count instead of code: the slot of symbol `s` of table `t` is
+    /// `t * alphabet + s + 1`. For the first pass over a tensor.
+    pub fn counting(count: usize, alphabet: usize) -> Self {
+        Self {
+            bits: 0,
+            alphabet,
+            slots: (1..=(count * alphabet) as u32).collect(),
+            entries: Vec::new(),
+        }
+    }
+
     /// Logarithm of the sum of a table's frequencies.
     pub fn bits(&self) -> u32 {
         self.bits

@@ -1,0 +1,243 @@
+//! 32-bit elements with 256-bit vectors. Every function has a plain twin that gives the same
+//! results.
+//!
+//! May use: `bits`, `kernel`. Must never read or write outside its slices; each block of unsafe
+//! code states why it does not.
+#![allow(unsafe_code, reason = "vector loads, stores and gathers")]
+
+use std::arch::x86_64::*;
+
+use super::avx2_encode::{lanes64, ranks};
+use super::bits::BitWriter;
+use super::kernel::{Coded, FLIP, Join, Map32, NEGATIVE, Split, is_available, largest};
+
+/// The tables of whole groups of 8 elements.
+pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
+    let len = scales.len().min(predicted.len() / 4).min(out.len()) / 8 * 8;
+    if !is_available() {
+        return 0;
+    }
+    // SAFETY: the processor has the instructions; the slices hold `len` elements.
+    unsafe { indexes32_steps(map, &scales[..len], &predicted[..4 * len], &mut out[..len]) };
+    len
+}
+
+/// # Safety
+/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 8.
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) {
+    let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
+    let low = _mm256_set1_epi32(map.low);
+    let seconds = _mm256_set1_epi32(if map.mantissa { 3 } else { 0 });
+    let zero = _mm256_setzero_si256();
+    // SAFETY: each step reads 8 scales and 32 bytes of elements and writes 8 bytes at places
+    // below the common length; a gather reads one of the 128 contexts, which the clamp and the
+    // two bits beside it stay inside.
+    unsafe {
+        for at in (0..out.len()).step_by(8) {
+            let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
+            let p = _mm256_and_si256(p, magnitude);
+            let scale = _mm_loadu_si128(scales.as_ptr().add(at).cast());
+            let exponent = _mm256_slli_epi32::<2>(_mm256_srli_epi32::<23>(p));
+            let distance = _mm256_sub_epi32(
+                _mm256_sub_epi32(_mm256_cvtepi16_epi32(scale), exponent),
+                low,
+            );
+            let context = _mm256_min_epi32(
+                _mm256_max_epi32(_mm256_srai_epi32::<2>(distance), zero),
+                _mm256_set1_epi32(31),
+            );
+            let second = _mm256_and_si256(_mm256_srli_epi32::<21>(p), seconds);
+            let context = _mm256_or_si256(_mm256_slli_epi32::<2>(context), second);
+            let mut index = _mm256_i32gather_epi32::<4>(map.map.as_ptr().cast(), context);
+            if let Some(table) = map.zero {
+                let none = _mm256_cmpeq_epi32(p, zero);
+                index = _mm256_blendv_epi8(index, _mm256_set1_epi32(i32::from(table)), none);
+            }
+            let packed = _mm_packus_epi32(
+                _mm256_castsi256_si128(index),
+                _mm256_extracti128_si256::<1>(index),
+            );
+            let packed = _mm_packus_epi16(packed, packed);
+            _mm_storel_epi64(out.as_mut_ptr().add(at).cast(), packed);
+        }
+    }
+}
+
+/// Takes groups of 8 elements apart.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "slices of one length, side by side"
+)]
+pub(super) fn split32(
+    split: &Split,
+    indexes: &[u8],
+    predicted: &[u8],
+    target: &[u8],
+    slots: &mut [u32],
+    raw: &mut BitWriter,
+    patch: &mut dyn FnMut(usize) -> Coded,
+) -> usize {
+    let len = indexes.len().min(predicted.len() / 4).min(target.len() / 4);
+    let len = len.min(slots.len()) / 8 * 8;
+    let right = split.alphabet as usize == split.tables.alphabet()
+        && split.first_hot as usize + split.hot.len() <= split.tables.alphabet();
+    let inside = usize::from(largest(&indexes[..len])) < split.tables.count();
+    if !is_available() || !right || !inside || split.number.bytes != 4 {
+        return 0;
+    }
+    // SAFETY: the processor has the instructions; every slice holds `len` elements, a multiple of
+    // 8; every index is below the number of tables, every symbol inside the alphabet.
+    unsafe { split32_steps(split, &indexes[..len], predicted, target, slots, raw, patch) };
+    len
+}
+
+/// # Safety
+/// As [`split32`] has checked.
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn split32_steps(
+    split: &Split,
+    indexes: &[u8],
+    predicted: &[u8],
+    target: &[u8],
+    slots: &mut [u32],
+    raw: &mut BitWriter,
+    patch: &mut dyn FnMut(usize) -> Coded,
+) {
+    let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
+    let zero = _mm256_setzero_si256();
+    let one = _mm256_set1_epi32(1);
+    let alphabet = _mm256_set1_epi32(split.alphabet as i32);
+    let table = split.tables.slots().as_ptr().cast::<i32>();
+    // SAFETY: each step reads and writes 8 elements at places below the length of `indexes`; a
+    // gather reads slot `table * alphabet + symbol` with `table` below the number of tables and
+    // `symbol` below the alphabet, since special lanes are set to 0 before.
+    unsafe {
+        for at in (0..indexes.len()).step_by(8) {
+            let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
+            let t = _mm256_loadu_si256(target.as_ptr().add(4 * at).cast());
+            let size = _mm256_and_si256(p, magnitude);
+            let mut special = _mm256_srai_epi32::<31>(_mm256_xor_si256(p, t));
+            let difference = _mm256_sub_epi32(_mm256_and_si256(t, magnitude), size);
+            if split.zeros {
+                let none = _mm256_cmpeq_epi32(size, zero);
+                let same = _mm256_cmpeq_epi32(p, t);
+                special = _mm256_or_si256(special, _mm256_andnot_si256(same, none));
+            }
+            let away = _mm256_abs_epi32(difference);
+            let (rank, bits) = ranks(away, 23);
+            let positive = _mm256_cmpgt_epi32(difference, zero);
+            let mut symbol = _mm256_add_epi32(_mm256_add_epi32(rank, rank), positive);
+            let mut mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
+            let mut beyond = _mm256_cmpgt_epi32(rank, _mm256_set1_epi32(split.moves as i32));
+            let far = _mm256_cmpgt_epi32(away, _mm256_set1_epi32(7));
+            for (number, &hot) in split.hot.iter().enumerate().rev() {
+                let hit = _mm256_cmpeq_epi32(difference, _mm256_set1_epi32(hot));
+                let hit = _mm256_and_si256(hit, far);
+                let own = _mm256_set1_epi32(split.first_hot as i32 + number as i32);
+                symbol = _mm256_blendv_epi8(symbol, own, hit);
+                mask = _mm256_andnot_si256(hit, mask);
+                beyond = _mm256_andnot_si256(hit, beyond);
+            }
+            special = _mm256_or_si256(special, beyond);
+            let tables = _mm256_cvtepu8_epi32(_mm_loadl_epi64(indexes.as_ptr().add(at).cast()));
+            let code = _mm256_add_epi32(_mm256_mullo_epi32(tables, alphabet), symbol);
+            let slot = _mm256_i32gather_epi32::<4>(table, _mm256_andnot_si256(special, code));
+            _mm256_storeu_si256(slots.as_mut_ptr().add(at).cast(), slot);
+            special = _mm256_or_si256(special, _mm256_cmpeq_epi32(slot, zero));
+            let set = _mm256_movemask_ps(_mm256_castsi256_ps(special)) as u32;
+            let (masks, values) = (lanes64(mask), lanes64(away));
+            if set == 0 {
+                for (mask, value) in masks.into_iter().zip(values) {
+                    raw.put(_pext_u64(value, mask), mask.count_ones());
+                }
+                continue;
+            }
+            for (lane, slot) in slots[at..at + 8].iter_mut().enumerate() {
+                if set >> lane & 1 == 1 {
+                    let coded = patch(at + lane);
+                    *slot = coded.slot;
+                    raw.put(u64::from(coded.raw), coded.count);
+                } else {
+                    let shift = 32 * (lane % 2);
+                    let mask = masks[lane / 2] >> shift & 0xFFFF_FFFF;
+                    raw.put(values[lane / 2] >> shift, mask.count_ones());
+                }
+            }
+        }
+    }
+}
+
+/// Puts groups of 8 elements together until a special one or the end of the raw bits is near.
+pub(super) fn join32(
+    join: &Join,
+    symbols: &[u8],
+    predicted: &[u8],
+    position: &mut usize,
+    out: &mut [u8],
+) -> usize {
+    let len = symbols.len().min(predicted.len() / 4).min(out.len() / 4) / 8 * 8;
+    if !is_available() {
+        return 0;
+    }
+    // SAFETY: the processor has the instructions; every slice holds `len` elements.
+    unsafe { join32_steps(join, &symbols[..len], predicted, position, out) }
+}
+
+/// # Safety
+/// The instructions of [`is_available`]; `symbols` has a multiple of 8, the other slices at least
+/// as many elements.
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn join32_steps(
+    join: &Join,
+    symbols: &[u8],
+    predicted: &[u8],
+    position: &mut usize,
+    out: &mut [u8],
+) -> usize {
+    let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
+    let one = _mm256_set1_epi32(1);
+    let zero = _mm256_setzero_si256();
+    // SAFETY: each step reads and writes 8 elements at places below the length of `symbols`;
+    // gathers index tables of 256 by a byte; four loads of 8 raw bytes begin at most 3 * 62 bits
+    // after `position`, and 40 bytes are left there.
+    unsafe {
+        let mut at = 0;
+        while at < symbols.len() && *position / 8 + 40 <= join.raw.len() {
+            let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols.as_ptr().add(at).cast()));
+            let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
+            let size = _mm256_and_si256(p, magnitude);
+            let place = _mm256_i32gather_epi32::<4>(join.places.wide.as_ptr().cast(), symbol);
+            let start = _mm256_i32gather_epi32::<4>(join.places.starts.as_ptr().cast(), symbol);
+            let mut special = _mm256_slli_epi32::<5>(place);
+            if join.zeros {
+                let none = _mm256_cmpeq_epi32(size, zero);
+                let same = _mm256_cmpeq_epi32(symbol, zero);
+                special = _mm256_or_si256(special, _mm256_andnot_si256(same, none));
+            }
+            if _mm256_movemask_ps(_mm256_castsi256_ps(special)) != 0 {
+                break;
+            }
+            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(place), _mm256_set1_epi32(0xFF));
+            let mut lanes = lanes64(_mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one));
+            for lane in &mut lanes {
+                let from = join.raw.as_ptr().add(*position / 8).cast::<u64>();
+                let bits = from.read_unaligned().to_le() >> (*position & 7);
+                *position += lane.count_ones() as usize;
+                *lane = _pdep_u64(bits, *lane);
+            }
+            let sum = _mm256_add_epi32(start, _mm256_loadu_si256(lanes.as_ptr().cast()));
+            let bit = _mm256_set1_epi32(NEGATIVE as i32);
+            let negative = _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit);
+            let bit = _mm256_set1_epi32(FLIP as i32);
+            let flip = _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit);
+            let difference = _mm256_sub_epi32(_mm256_xor_si256(sum, negative), negative);
+            let moved = _mm256_and_si256(_mm256_add_epi32(size, difference), magnitude);
+            let sign = _mm256_andnot_si256(magnitude, _mm256_xor_si256(p, flip));
+            let element = _mm256_or_si256(moved, sign);
+            _mm256_storeu_si256(out.as_mut_ptr().add(4 * at).cast(), element);
+            at += 8;
+        }
+        at
+    }
+}
