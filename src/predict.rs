@@ -557,3 +557,6 @@ fn widen_at(dtype: DType, bytes: &[u8], at: usize, values: &mut [f32]) -> Result
 fn invalid<T>(rule: &'static str) -> Result<T, FormatError> {
     Err(FormatError::Invalid { rule })
 }
+
+#[cfg(test)]
+mod tests;

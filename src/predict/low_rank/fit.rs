@@ -25,7 +25,7 @@ impl Effort {
         rank: 32,
         rows: 256,
         rounds: 1,
-        fineness: 3.0,
+        fineness: 4.0,
     };
     /// What repacking spends.
     pub const MAX: Self = Self {
