@@ -14,6 +14,7 @@ const fn shape(dtype: DType, rows: u64, cols: u64) -> Shape {
 }
 
 /// One recipe of every kind, for a target of 4 rows of 32 (a K-quant: 256) elements.
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn recipes() -> Vec<Recipe> {
     let base = shape(DType::Bf16, 4, 32);
     let f32s = |rows, cols| shape(DType::F32, rows, cols);

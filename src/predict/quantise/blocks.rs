@@ -151,3 +151,94 @@ fn q5_1(x: &[f32], out: &mut [u8]) {
     let fifth = halves(x, &mut out[8..24], |v| level((v - min) * id + 0.5, 31));
     out[4..8].copy_from_slice(&fifth.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What ggml makes of `frac(i * 2654435761 / 2^32) - 0.5`, cut to 24 bits.
+    const VECTORS: [(&str, &str); 10] = [
+        ("Q4_0", "002ce08a24ce68f1ab35df7913bd57f19a34"),
+        ("Q4_1", "2d2c00b8e08924bd67f19b35de7913bc56e18a24"),
+        ("Q5_0", "00284a4b6b69c004488bcff3377abee2266aade11559"),
+        ("Q5_1", "0b2800b84a4b6b69c004478bbff3367aaee22669add11559"),
+        (
+            "Q8_0",
+            "081c811ebd5af99835d47110af4ceb8a27c66302a13edd7a19b855f4922fce6b0aa9",
+        ),
+        (
+            "Q2_K",
+            "ffcdeececddecfeecedfcdeececdeedf6cc6b11b866c1ab16bc66d1bb56cc6b15bc66c16b16bc6bc \
+             1bc16c16b15bc6ac6c1ab15bc6ac1bf16c06b15bc6ac1ab16fc6b11b856c1ab16bc66c1ab56cc6b1 \
+             fa241928",
+        ),
+        (
+            "Q3_K",
+            "9e61b44be19e4bb41f61be4bf49e63b4e40b5da21ff4aa5de01bf5a25ff42b5d481de6f78859e2f7 \
+             875d2df2bb5821f68dd81762bd88d7227d88d7227e88d42337225d88f7235d89f7235e89f823628d \
+             481fe6f5885be2f5845c2ff2b95b23e696a9900a95556aa6f0333cc3e29c",
+        ),
+        (
+            "Q4_K",
+            "33141720fffffefcfcfdfefcadfebdffc06903ad47d17b15be58f29c36c06a14ad48e28b25cf69f3 \
+             9d37d17a14be58e259f39c36d07a04ae48e28b25cf69f39d37d17b15be58f29c26c06a04ad47e18b \
+             e18b25cf69f39c36d07a14be58f29c35cf6903ad47e18b25be58f29c36d07a147a14be58e28c25cf \
+             6903ad47d17b15be58f29c36c07a14ae47e18b25cf69f39d",
+        ),
+        (
+            "Q5_K",
+            "21101920fffffdfffffdfffdcdedddff6639cc7398e631cc6719ce339c6639cc7399c6338c6739ce \
+             7398e631cc6799c680c4084b7fb3f63a6ea2e6296d91d5195c90c4084b7fb3f73a7ea2e62a6da1d5 \
+             a2e61a5d91d5194d80c4084c7fb3f73b7fa2e62a5e91d5195d80c4084c80b3f7d3074b8fc2f63a7d \
+             b1e5296da0e4185c9fd3074b8fc2063a7eb2f5296da0e418e5295d90d4185c8fc3074b8fb2f63a6e \
+             a2e5296d90d4185c90c3074b8fc3f63a",
+        ),
+        (
+            "Q6_K",
+            "41a73fa61e960d950c74fc63fb63da52c640b930b920aa139a038df47df46de7b229c059c058ff56 \
+             ff65fe95fc940b92e56ed64fd74fc830a9229a129b038cf45be06bf08a058a059f24af34be39ce48 \
+             30a931aa029a039b046cf56df66ec65fc640b930aa20aa139a038df47de46dd7b229c058cf58ff66 \
+             fe65fe950c940b92ac0670db05acd671ab066cdb31ac067114ca6315be60c9b314ce6309be54c963 \
+             53298e54f99324ce53398e24f953248eac0573d802afd572a8056fd872af05728078867c86837885 \
+             747d78867b8882781788",
+        ),
+    ];
+
+    #[test]
+    fn blocks_are_those_of_ggml() {
+        let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0 - 0.5;
+        for (name, want) in VECTORS {
+            let dtype = DType::from_name(name).unwrap();
+            let (elements, bytes) = dtype.block();
+            let x: Vec<f32> = (0..elements as u32).map(value).collect();
+            let mut out = vec![0xAA; bytes as usize];
+            filler(dtype).unwrap()(&x, &mut out);
+            let got: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
+            let want: String = want.split_whitespace().collect();
+            assert_eq!(got, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn blocks_of_zeros_and_of_no_numbers_are_defined() {
+        for (name, _) in VECTORS {
+            let dtype = DType::from_name(name).unwrap();
+            let (elements, bytes) = dtype.block();
+            for value in [
+                0.0,
+                -0.0,
+                f32::NAN,
+                -f32::NAN,
+                f32::INFINITY,
+                f32::MAX,
+                1e-40,
+            ] {
+                let x = vec![value; elements as usize];
+                let (mut once, mut again) = (vec![0; bytes as usize], vec![0xFF; bytes as usize]);
+                filler(dtype).unwrap()(&x, &mut once);
+                filler(dtype).unwrap()(&x, &mut again);
+                assert_eq!(once, again, "{name} of {value}");
+            }
+        }
+    }
+}
