@@ -4,6 +4,7 @@
 
 mod blocks;
 mod k_quants;
+mod lanes;
 
 use store_format::FormatError;
 use store_format::dtype::DType;

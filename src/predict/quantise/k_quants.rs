@@ -8,13 +8,14 @@
 
 use super::super::float;
 use super::blocks::{extreme, put_f16};
+use super::lanes;
 
 /// Below this largest magnitude a group counts as zero.
-const EPSILON: f32 = 1e-15;
+pub(super) const EPSILON: f32 = 1e-15;
 
 /// Adding and taking away 1.5 * 2^23 leaves the nearest whole number, of two the even one, for
 /// magnitudes below 2^22; larger ones are caught by the bounds.
-const ROUNDER: f32 = 12_582_912.0;
+pub(super) const ROUNDER: f32 = 12_582_912.0;
 
 /// To the nearest whole number between two; NaN becomes `least`.
 #[inline]
@@ -28,13 +29,40 @@ fn stored(value: f32) -> f32 {
 }
 
 /// What the search for a scale and a minimum has to try.
-struct Search {
-    levels: f32,
-    from: f32,
-    step: f32,
-    steps: u8,
-    absolute: bool,
+pub(super) struct Search {
+    pub(super) levels: f32,
+    pub(super) from: f32,
+    pub(super) step: f32,
+    pub(super) steps: u8,
+    pub(super) absolute: bool,
 }
+
+const SEARCH_2: Search = Search {
+    levels: 3.0,
+    from: -0.5,
+    step: 0.1,
+    steps: 15,
+    absolute: true,
+};
+const SEARCH_4: Search = Search {
+    levels: 15.0,
+    from: -1.0,
+    step: 0.1,
+    steps: 20,
+    absolute: false,
+};
+const SEARCH_5: Search = Search {
+    levels: 31.0,
+    from: -0.5,
+    step: 0.1,
+    steps: 15,
+    absolute: false,
+};
+
+/// Every search with the length of its groups.
+#[cfg(test)]
+pub(super) const SEARCHES: [(&Search, usize); 3] =
+    [(&SEARCH_2, 16), (&SEARCH_4, 32), (&SEARCH_5, 32)];
 
 impl Search {
     fn error(&self, difference: f32) -> f32 {
@@ -52,7 +80,7 @@ impl Search {
 
     /// The scale and the negated minimum for one group under which `scale * level + minimum`
     /// is nearest by weight; the levels of the best try are left in `levels`.
-    fn run(&self, x: &[f32], weights: &[f32], levels: &mut [u8]) -> (f32, f32) {
+    pub(super) fn run(&self, x: &[f32], weights: &[f32], levels: &mut [u8]) -> (f32, f32) {
         let (mut min, mut max) = (x[0], x[0]);
         let (mut sum_w, mut sum_x) = (weights[0], weights[0] * x[0]);
         for (&v, &w) in x.iter().zip(weights).skip(1) {
@@ -148,25 +176,14 @@ fn pack_two_bits(levels: &[u8; 256], out: &mut [u8]) {
 
 /// Q2_K: 16 bytes of scales and minima, 64 of levels, d, dmin.
 pub(super) fn q2(x: &[f32], out: &mut [u8]) {
-    const SEARCH: Search = Search {
-        levels: 3.0,
-        from: -0.5,
-        step: 0.1,
-        steps: 15,
-        absolute: true,
-    };
     let mut levels = [0u8; 256];
     let (mut scales, mut mins) = ([0.0; 16], [0.0; 16]);
-    for (j, (x, levels)) in x
-        .chunks_exact(16)
-        .zip(levels.chunks_exact_mut(16))
-        .enumerate()
-    {
-        let mut weights = [0.0; 16];
-        for (w, v) in weights.iter_mut().zip(x) {
-            *w = v.abs();
-        }
-        (scales[j], mins[j]) = SEARCH.run(x, &weights, levels);
+    let weights: [f32; 256] = std::array::from_fn(|i| x[i].abs());
+    for (half, levels) in levels.chunks_exact_mut(128).enumerate() {
+        let span = half * 128..(half + 1) * 128;
+        let (s, m) = lanes::search(&SEARCH_2, &x[span.clone()], &weights[span], levels);
+        scales[half * 8..][..8].copy_from_slice(&s);
+        mins[half * 8..][..8].copy_from_slice(&m);
     }
     let (max_scale, max_min) = (largest(&scales), largest(&mins));
     let nibble = |value: f32, max: f32| {
@@ -295,23 +312,18 @@ pub(super) fn q3(x: &[f32], out: &mut [u8]) {
 /// What Q4_K and Q5_K share: d, dmin, 12 bytes of scales and minima; returns the levels.
 fn q4_or_5(x: &[f32], search: &Search, out: &mut [u8]) -> [u8; 256] {
     let mut levels = [0u8; 256];
-    let (mut scales, mut mins) = ([0.0; 8], [0.0; 8]);
-    for (j, (x, levels)) in x
-        .chunks_exact(32)
-        .zip(levels.chunks_exact_mut(32))
-        .enumerate()
-    {
+    let mut weights = [0.0; 256];
+    for (x, weights) in x.chunks_exact(32).zip(weights.chunks_exact_mut(32)) {
         let mut squares = 0.0f32;
         for v in x {
             squares += v * v;
         }
         let mean = (squares / 32.0).sqrt();
-        let mut weights = [0.0; 32];
         for (w, v) in weights.iter_mut().zip(x) {
             *w = mean + v.abs();
         }
-        (scales[j], mins[j]) = search.run(x, &weights, levels);
     }
+    let (scales, mins) = lanes::search(search, x, &weights, &mut levels);
     let (max_scale, max_min) = (largest(&scales), largest(&mins));
     let six = |value: f32, max: f32| {
         let inverse = if max > 0.0 { 63.0 / max } else { 0.0 };
@@ -351,14 +363,7 @@ fn q4_or_5(x: &[f32], search: &Search, out: &mut [u8]) -> [u8; 256] {
 
 /// Q4_K: d, dmin, 12 bytes of scales, 128 of levels.
 pub(super) fn q4(x: &[f32], out: &mut [u8]) {
-    const SEARCH: Search = Search {
-        levels: 15.0,
-        from: -1.0,
-        step: 0.1,
-        steps: 20,
-        absolute: false,
-    };
-    let levels = q4_or_5(x, &SEARCH, out);
+    let levels = q4_or_5(x, &SEARCH_4, out);
     for (levels, out) in levels.chunks_exact(64).zip(out[16..].chunks_exact_mut(32)) {
         for (l, to) in out.iter_mut().enumerate() {
             *to = levels[l] | levels[l + 32] << 4;
@@ -368,14 +373,7 @@ pub(super) fn q4(x: &[f32], out: &mut [u8]) {
 
 /// Q5_K: d, dmin, 12 bytes of scales, 32 of fifth bits, 128 of four bits.
 pub(super) fn q5(x: &[f32], out: &mut [u8]) {
-    const SEARCH: Search = Search {
-        levels: 31.0,
-        from: -0.5,
-        step: 0.1,
-        steps: 15,
-        absolute: false,
-    };
-    let levels = q4_or_5(x, &SEARCH, out);
+    let levels = q4_or_5(x, &SEARCH_5, out);
     let (high, low) = out[16..176].split_at_mut(32);
     high.fill(0);
     for (n, (levels, out)) in levels
@@ -391,9 +389,15 @@ pub(super) fn q5(x: &[f32], out: &mut [u8]) {
     }
 }
 
+/// Tenths of a level by which the tries of [`best_scale`] differ, in their order.
+pub(super) const TRIES: [f32; 19] = [
+    0.0, -9.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
+    8.0, 9.0,
+];
+
 /// The scale of a group of signed levels in `-max..max`, the best of 19 tries; the levels of the
 /// best are left in `levels`, counted from 0.
-fn best_scale(x: &[f32], max: f32, levels: &mut [u8]) -> f32 {
+pub(super) fn best_scale(x: &[f32], max: f32, levels: &mut [u8]) -> f32 {
     let top = extreme(x);
     if top.abs() < EPSILON {
         levels.fill(0);
@@ -410,16 +414,14 @@ fn best_scale(x: &[f32], max: f32, levels: &mut [u8]) -> f32 {
         }
         (lx, l2)
     };
-    let mut chosen = -max / top;
-    let (lx, l2) = sums(chosen);
-    let mut scale = if l2 == 0.0 { 0.0 } else { lx / l2 };
-    let mut best = scale * lx;
-    for step in (-9i8..=9).filter(|&step| step != 0) {
-        let inverse = -(max + 0.1 * f32::from(step)) / top;
+    let (mut chosen, mut scale, mut best) = (0.0, 0.0, 0.0);
+    for (i, step) in TRIES.into_iter().enumerate() {
+        let inverse = -(max + 0.1 * step) / top;
         let (lx, l2) = sums(inverse);
-        if l2 > 0.0 && lx * lx > best * l2 {
+        let first = i == 0;
+        if first || (l2 > 0.0 && lx * lx > best * l2) {
             chosen = inverse;
-            scale = lx / l2;
+            scale = if first && l2 == 0.0 { 0.0 } else { lx / l2 };
             best = scale * lx;
         }
     }
@@ -433,12 +435,9 @@ fn best_scale(x: &[f32], max: f32, levels: &mut [u8]) -> f32 {
 pub(super) fn q6(x: &[f32], out: &mut [u8]) {
     let mut levels = [0u8; 256];
     let mut scales = [0.0; 16];
-    for (j, (x, levels)) in x
-        .chunks_exact(16)
-        .zip(levels.chunks_exact_mut(16))
-        .enumerate()
-    {
-        scales[j] = best_scale(x, 32.0, levels);
+    for (half, levels) in levels.chunks_exact_mut(128).enumerate() {
+        let found = lanes::best_scales(&x[half * 128..][..128], 32.0, levels);
+        scales[half * 8..][..8].copy_from_slice(&found);
     }
     let max_scale = extreme(&scales);
     if max_scale.abs() < EPSILON {
