@@ -11,5 +11,6 @@ pub mod flow;
 pub mod layout;
 pub mod par;
 pub mod plan;
+pub mod predict;
 pub mod progress;
 pub mod store;

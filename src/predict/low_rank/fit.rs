@@ -1,0 +1,505 @@
+//! Finds the factors of a change: a sample of rows, a test on others, one pass over all.
+//!
+//! May use: nothing outside this module. Must never be asked by a decoder: its sums may differ
+//! between machines, and then only sizes do.
+
+use super::{ENTRY_MAX, LowRank, RANK_MAX};
+
+/// How hard to look.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// The largest rank to consider.
+    pub rank: usize,
+    /// Rows to look at before the pass over all, at least; an eighth of the tensor if that is
+    /// more.
+    pub rows: usize,
+    /// Rounds of improving the subspace.
+    pub rounds: usize,
+    /// The rounding of the factors makes an error of the residual's size divided by this.
+    pub fineness: f32,
+}
+
+impl Effort {
+    /// What a commit spends.
+    pub const DEFAULT: Self = Self {
+        rank: 32,
+        rows: 256,
+        rounds: 1,
+        fineness: 4.0,
+    };
+    /// What repacking spends.
+    pub const MAX: Self = Self {
+        rank: RANK_MAX,
+        rows: 2048,
+        rounds: 2,
+        fineness: 4.0,
+    };
+}
+
+/// Bits that an entry of a factor is taken to cost.
+const ENTRY_BITS: f64 = 4.0;
+/// Vectors beyond the rank that is looked for.
+const SPARE: usize = 8;
+/// Rows that the rank is tested on, none of them among the sample.
+const TEST_ROWS: usize = 128;
+/// Rows of a sample, at most: bounds memory.
+const SAMPLE_MAX: usize = 2048;
+
+/// Rows of equal length, one after another.
+struct Rows {
+    cols: usize,
+    values: Vec<f32>,
+}
+
+impl Rows {
+    fn zero(rows: usize, cols: usize) -> Self {
+        Self {
+            cols,
+            values: vec![0.0; rows * cols],
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.values.len() / self.cols
+    }
+
+    fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.cols..(i + 1) * self.cols]
+    }
+
+    fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.values[i * self.cols..(i + 1) * self.cols]
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.cols)
+    }
+}
+
+/// The factors that describe a change best for what they cost, or `None` where none pay.
+///
+/// `change(row, out)` fills `out` with target minus base of a row, 0 where either is not finite.
+/// It is called for a sample of rows and then once for every row in rising order. `warm` is the
+/// right factor found for a predecessor of this tensor, if there is one: then the sample is
+/// spared.
+///
+/// # Errors
+/// What `change` fails with.
+pub fn fit<E>(
+    rows: usize,
+    cols: usize,
+    effort: &Effort,
+    warm: Option<&LowRank>,
+    mut change: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
+) -> Result<Option<LowRank>, E> {
+    if rows < 64 || cols < 64 {
+        return Ok(None);
+    }
+    let mut read = |indices: &mut dyn Iterator<Item = usize>| -> Result<Rows, E> {
+        let mut out = Vec::new();
+        let mut row = vec![0.0; cols];
+        for index in indices {
+            change(index, &mut row)?;
+            out.extend_from_slice(&row);
+        }
+        Ok(Rows { cols, values: out })
+    };
+    let sampled = effort.rows.max(rows / 8).min(SAMPLE_MAX).min(rows);
+    let tests = TEST_ROWS.min(rows / 4);
+    let test_rows: Vec<usize> = (0..tests).map(|i| i * rows / tests).collect();
+    let test = read(&mut test_rows.iter().copied())?;
+    let basis = match warm.filter(|warm| warm.b().len() == warm.rank() * cols) {
+        Some(warm) => {
+            let values = warm.b().iter().map(|&entry| f32::from(entry)).collect();
+            let mut basis = Rows { cols, values };
+            orthonormalise(&mut basis);
+            rotated(&basis, &test)
+        }
+        None => {
+            let strip = |i: usize| (2 * i + 1) * rows / (2 * sampled);
+            let untested = |i: &usize| test_rows.binary_search(i).is_err();
+            let sample = read(&mut (0..sampled).map(strip).filter(untested))?;
+            let small = sketch(&sample, effort.rank.min(8), effort.rounds);
+            // A second look only where the first asks for it.
+            if effort.rank > 8 && chosen_rank(&small, &test, rows, effort.rank).0 >= 6 {
+                sketch(&sample, effort.rank, effort.rounds)
+            } else {
+                small
+            }
+        }
+    };
+    let (rank, energies) = chosen_rank(&basis, &test, rows, effort.rank);
+    if rank == 0 {
+        return Ok(None);
+    }
+    let (step, b) = right_factor(&basis, rank, &energies, test.count(), effort.fineness);
+    let Some(solver) = Solver::new(&b, rank, cols, step) else {
+        return Ok(None);
+    };
+    let mut a = Vec::with_capacity(rows * rank);
+    let mut row = vec![0.0; cols];
+    for index in 0..rows {
+        change(index, &mut row)?;
+        solver.entries(&row, &mut a);
+    }
+    Ok(LowRank::new(rank, step, a, b).ok())
+}
+
+/// A dot product in sixteen lanes.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (a, a_rest) = a.as_chunks::<16>();
+    let (b, b_rest) = b.as_chunks::<16>();
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+fn add_scaled(to: &mut [f32], from: &[f32], factor: f32) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += factor * from;
+    }
+}
+
+/// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero.
+fn orthonormalise(vectors: &mut Rows) {
+    for i in 0..vectors.count() {
+        let (done, rest) = vectors.values.split_at_mut(i * vectors.cols);
+        let vector = &mut rest[..vectors.cols];
+        let before = dot(vector, vector);
+        for _ in 0..2 {
+            for other in done.chunks_exact(vectors.cols) {
+                let along = dot(other, vector);
+                add_scaled(vector, other, -along);
+            }
+        }
+        let length = dot(vector, vector);
+        let scale = if length > before * 1e-10 {
+            1.0 / length.sqrt()
+        } else {
+            0.0
+        };
+        for value in vector {
+            *value *= scale;
+        }
+    }
+}
+
+/// The leading right singular vectors of a sample, the strongest first.
+fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
+    let vectors = (rank + SPARE).min(sample.count());
+    // Signed sums of groups of rows, the signs from a fixed generator.
+    let mut basis = Rows::zero(vectors, sample.cols);
+    let mut state = 0x9E37_79B9u32;
+    for (i, row) in sample.iter().enumerate() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let sign = if state >> 31 == 0 { 1.0 } else { -1.0 };
+        add_scaled(basis.row_mut(i % vectors), row, sign);
+    }
+    for _ in 0..rounds {
+        orthonormalise(&mut basis);
+        let mut next = Rows::zero(vectors, sample.cols);
+        for row in sample.iter() {
+            for k in 0..vectors {
+                let along = dot(basis.row(k), row);
+                add_scaled(next.row_mut(k), row, along);
+            }
+        }
+        basis = next;
+    }
+    orthonormalise(&mut basis);
+    rotated(&basis, sample)
+}
+
+/// The basis turned so that its vectors stand by how much of `rows` lies along them.
+fn rotated(basis: &Rows, rows: &Rows) -> Rows {
+    let n = basis.count();
+    let mut gram = vec![0.0f64; n * n];
+    for row in rows.iter() {
+        let along: Vec<f64> = basis
+            .iter()
+            .map(|vector| f64::from(dot(vector, row)))
+            .collect();
+        for i in 0..n {
+            for j in 0..n {
+                gram[i * n + j] += along[i] * along[j];
+            }
+        }
+    }
+    let vectors = eigenvectors(gram, n);
+    let mut turned = Rows::zero(n, basis.cols);
+    for (i, weights) in vectors.iter().enumerate() {
+        for (vector, &weight) in basis.iter().zip(weights) {
+            add_scaled(turned.row_mut(i), vector, weight as f32);
+        }
+    }
+    turned
+}
+
+/// The eigenvectors of a symmetric matrix by Jacobi's rotations, the largest eigenvalue first.
+fn eigenvectors(mut m: Vec<f64>, n: usize) -> Vec<Vec<f64>> {
+    let mut v = vec![0.0; n * n];
+    for i in 0..n {
+        v[i * n + i] = 1.0;
+    }
+    for _ in 0..12 {
+        for p in 0..n {
+            for q in p + 1..n {
+                let apq = m[p * n + q];
+                if apq.abs() <= 1e-12 * (m[p * n + p] * m[q * n + q]).abs().sqrt() {
+                    continue;
+                }
+                let theta = (m[q * n + q] - m[p * n + p]) / (2.0 * apq);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for k in 0..n {
+                    let (kp, kq) = (m[k * n + p], m[k * n + q]);
+                    m[k * n + p] = c * kp - s * kq;
+                    m[k * n + q] = s * kp + c * kq;
+                }
+                for k in 0..n {
+                    let (pk, qk) = (m[p * n + k], m[q * n + k]);
+                    m[p * n + k] = c * pk - s * qk;
+                    m[q * n + k] = s * pk + c * qk;
+                }
+                for k in 0..n {
+                    let (kp, kq) = (v[k * n + p], v[k * n + q]);
+                    v[k * n + p] = c * kp - s * kq;
+                    v[k * n + q] = s * kp + c * kq;
+                }
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| m[b * n + b].total_cmp(&m[a * n + a]));
+    order
+        .iter()
+        .map(|&j| (0..n).map(|i| v[i * n + j]).collect())
+        .collect()
+}
+
+/// The rank that saves the most on rows outside the sample, and the energy of the test rows:
+/// along each vector of the basis, then in all.
+fn chosen_rank(basis: &Rows, test: &Rows, rows: usize, most: usize) -> (usize, Vec<f64>) {
+    let mut energies = vec![0.0f64; basis.count()];
+    let mut all = 0.0f64;
+    for row in test.iter() {
+        all += f64::from(dot(row, row));
+        for (energy, vector) in energies.iter_mut().zip(basis.iter()) {
+            let along = f64::from(dot(vector, row));
+            *energy += along * along;
+        }
+    }
+    let elements = rows as f64 * basis.cols as f64;
+    let entry = ENTRY_BITS * (rows + basis.cols) as f64;
+    let (mut left, mut best, mut best_rank) = (all, 0.0, 0);
+    for (k, energy) in energies.iter().enumerate().take(most) {
+        left = (left - energy).max(all * 1e-6);
+        let gain = 0.5 * elements * (all / left).log2() - entry * (k + 1) as f64;
+        if gain > best {
+            (best, best_rank) = (gain, k + 1);
+        }
+    }
+    energies.push(all);
+    (best_rank, energies)
+}
+
+/// The step and the entries of the right factor. Each component is split evenly between the
+/// factors, with one step for all, so that weak components get small numbers.
+fn right_factor(
+    basis: &Rows,
+    rank: usize,
+    energies: &[f64],
+    test_rows: usize,
+    fineness: f32,
+) -> (f32, Vec<i8>) {
+    let cols = basis.cols as f64;
+    // Size of an entry of either factor, squared: what is along the vector, a row, an element.
+    let sizes: Vec<f64> = energies[..rank]
+        .iter()
+        .map(|energy| (energy / test_rows as f64 / cols).sqrt())
+        .collect();
+    let all = energies.last().copied().unwrap_or(0.0);
+    let left = (all - energies[..rank].iter().sum::<f64>()).max(all * 1e-6);
+    let residual = left / test_rows as f64 / cols;
+    let fineness = f64::from(fineness);
+    let wanted = 6.0 * residual / (fineness * fineness * sizes.iter().sum::<f64>());
+    // The strongest component must fit into its entries at 3.5 times its size.
+    let largest = sizes.iter().copied().fold(0.0, f64::max).sqrt() * 3.5 / f64::from(ENTRY_MAX);
+    let step = wanted
+        .max(largest * largest)
+        .max(f64::from(f32::MIN_POSITIVE));
+    let root = step.sqrt();
+    let mut b = Vec::with_capacity(rank * basis.cols);
+    for (vector, size) in basis.iter().zip(&sizes) {
+        let scale = (cols.sqrt() * size.sqrt() / root) as f32;
+        b.extend(vector.iter().map(|&value| entry(value * scale)));
+    }
+    (step as f32, b)
+}
+
+fn entry(value: f32) -> i8 {
+    let most = f32::from(ENTRY_MAX);
+    value.round_ties_even().clamp(-most, most) as i8
+}
+
+/// Least squares of a row on the rounded right factor.
+struct Solver {
+    rank: usize,
+    b: Rows,
+    /// The inverse of `b * b^T * step`.
+    inverse: Vec<f64>,
+}
+
+impl Solver {
+    fn new(b: &[i8], rank: usize, cols: usize, step: f32) -> Option<Self> {
+        let b = Rows {
+            cols,
+            values: b.iter().map(|&entry| f32::from(entry)).collect(),
+        };
+        let mut gram = vec![0.0f64; rank * rank];
+        for i in 0..rank {
+            for j in 0..=i {
+                let value = f64::from(dot(b.row(i), b.row(j)));
+                gram[i * rank + j] = value;
+                gram[j * rank + i] = value;
+            }
+        }
+        let mut inverse = inverted(gram, rank)?;
+        for value in &mut inverse {
+            *value /= f64::from(step);
+        }
+        Some(Self { rank, b, inverse })
+    }
+
+    fn entries(&self, row: &[f32], out: &mut Vec<i8>) {
+        let along: Vec<f64> = self
+            .b
+            .iter()
+            .map(|vector| f64::from(dot(vector, row)))
+            .collect();
+        for weights in self.inverse.chunks_exact(self.rank) {
+            let value: f64 = weights.iter().zip(&along).map(|(w, x)| w * x).sum();
+            out.push(entry(value as f32));
+        }
+    }
+}
+
+/// The inverse of a positive definite matrix, by Gauss-Jordan without exchanges; `None` if it
+/// has none.
+fn inverted(mut m: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+    let mut out = vec![0.0; n * n];
+    for i in 0..n {
+        out[i * n + i] = 1.0;
+    }
+    for k in 0..n {
+        let pivot = m[k * n + k];
+        if pivot.is_nan() || pivot <= 1e-9 {
+            return None;
+        }
+        for j in 0..n {
+            m[k * n + j] /= pivot;
+            out[k * n + j] /= pivot;
+        }
+        for i in (0..n).filter(|&i| i != k) {
+            let factor = m[i * n + k];
+            for j in 0..n {
+                m[i * n + j] -= factor * m[k * n + j];
+                out[i * n + j] -= factor * out[k * n + j];
+            }
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    fn noise(state: &mut u32) -> f32 {
+        (0..4)
+            .map(|_| {
+                *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (*state >> 8) as f32 / 16_777_216.0 - 0.5
+            })
+            .sum()
+    }
+
+    /// A matrix of rank 3 with components of falling size, and noise.
+    fn planted(rows: usize, cols: usize, noise_size: f32) -> Vec<f32> {
+        let mut state = 5;
+        let left: Vec<f32> = (0..rows * 3).map(|_| noise(&mut state)).collect();
+        let right: Vec<f32> = (0..cols * 3).map(|_| noise(&mut state)).collect();
+        (0..rows * cols)
+            .map(|i| {
+                let (r, c) = (i / cols, i % cols);
+                let change: f32 = (0..3)
+                    .map(|k| left[r * 3 + k] * right[c * 3 + k] / (k + 1) as f32)
+                    .sum();
+                change + noise_size * noise(&mut state)
+            })
+            .collect()
+    }
+
+    fn run(values: &[f32], rows: usize, cols: usize, warm: Option<&LowRank>) -> Option<LowRank> {
+        let change = |row: usize, out: &mut [f32]| -> Result<(), Infallible> {
+            out.copy_from_slice(&values[row * cols..(row + 1) * cols]);
+            Ok(())
+        };
+        fit(rows, cols, &Effort::DEFAULT, warm, change).unwrap()
+    }
+
+    fn left_over(values: &[f32], cols: usize, found: &LowRank) -> f32 {
+        let energy = |i: usize| {
+            let (r, c) = (i / cols, i % cols);
+            let dot: i32 = (0..found.rank())
+                .map(|k| {
+                    i32::from(found.a()[r * found.rank() + k]) * i32::from(found.b()[k * cols + c])
+                })
+                .sum();
+            let rest = values[i] - dot as f32 * found.step();
+            rest * rest
+        };
+        (0..values.len()).map(energy).sum::<f32>() / values.iter().map(|v| v * v).sum::<f32>()
+    }
+
+    #[test]
+    fn a_planted_rank_is_found_and_explains_the_change() {
+        let values = planted(300, 200, 0.02);
+        let found = run(&values, 300, 200, None).unwrap();
+        assert_eq!(found.rank(), 3);
+        assert!(left_over(&values, 200, &found) < 0.01);
+        let again = run(&values, 300, 200, Some(&found)).unwrap();
+        assert!(left_over(&values, 200, &again) < 0.01);
+    }
+
+    #[test]
+    fn noise_alone_has_no_factors() {
+        let mut state = 11;
+        let values: Vec<f32> = (0..300 * 200).map(|_| noise(&mut state)).collect();
+        assert_eq!(run(&values, 300, 200, None), None);
+        assert_eq!(run(&vec![0.0; 300 * 200], 300, 200, None), None);
+        assert_eq!(run(&values[..63 * 63], 63, 63, None), None);
+    }
+
+    #[test]
+    fn a_failure_to_read_is_passed_on() {
+        let failed = fit(100, 100, &Effort::DEFAULT, None, |_, _| Err("gone"));
+        assert_eq!(failed, Err("gone"));
+    }
+
+    #[test]
+    fn an_inverse_undoes_its_matrix() {
+        let m = vec![4.0, 1.0, 1.0, 3.0];
+        let inverse = inverted(m.clone(), 2).unwrap();
+        let one = m[0] * inverse[0] + m[1] * inverse[2];
+        assert!((one - 1.0).abs() < 1e-12);
+        assert_eq!(inverted(vec![1.0, 1.0, 1.0, 1.0], 2), None);
+    }
+}

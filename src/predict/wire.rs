@@ -1,0 +1,152 @@
+//! The bytes of parameters: numbers in little endian, whole numbers as shortest LEB128.
+//!
+//! May use: `store_format`. Must never trust a length, and never read two encodings as one value.
+
+use store_format::FormatError;
+
+/// Reads parameters from the front of a slice.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// How many bytes are left: bounds every count before anything is allocated for it.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(super) fn take(&mut self, bytes: usize) -> Result<&'a [u8], FormatError> {
+        let (head, rest) = self.rest.split_at_checked(bytes).ok_or(CUT)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(CUT)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, FormatError> {
+        self.array::<1>().map(|[b]| b)
+    }
+
+    /// A whole number in LEB128; a longer encoding than needed is refused.
+    pub(super) fn number(&mut self) -> Result<u64, FormatError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7F);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                if byte == 0 && shift > 0 {
+                    return Err(FormatError::NotCanonical { what: "a number" });
+                }
+                return Ok(value);
+            }
+        }
+        Err(FormatError::Invalid {
+            rule: "a number takes at most 64 bits",
+        })
+    }
+
+    /// A number of at most `max`.
+    pub(super) fn number_up_to(
+        &mut self,
+        field: &'static str,
+        max: u64,
+    ) -> Result<u64, FormatError> {
+        let value = self.number()?;
+        if value > max {
+            return Err(FormatError::TooLarge { field, value, max });
+        }
+        Ok(value)
+    }
+
+    /// A finite binary32.
+    pub(super) fn f32(&mut self) -> Result<f32, FormatError> {
+        let value = f32::from_le_bytes(self.array()?);
+        value.is_finite().then_some(value).ok_or(NOT_FINITE)
+    }
+
+    /// A finite binary64.
+    pub(super) fn f64(&mut self) -> Result<f64, FormatError> {
+        let value = f64::from_le_bytes(self.array()?);
+        value.is_finite().then_some(value).ok_or(NOT_FINITE)
+    }
+
+    pub(super) fn end(&self, what: &'static str) -> Result<(), FormatError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(FormatError::Trailing { what })
+        }
+    }
+}
+
+const CUT: FormatError = FormatError::Truncated {
+    what: "the parameters of a predictor",
+};
+const NOT_FINITE: FormatError = FormatError::Invalid {
+    rule: "a parameter of a predictor is finite",
+};
+
+/// Appends a whole number in LEB128.
+pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7F) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A signed step as an unsigned number: 0, -1, 1, -2, …
+pub(super) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+/// The inverse of [`zigzag`].
+pub(super) fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lead_back() {
+        for value in [0, 1, 127, 128, 300, 1 << 32, u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_number(&mut bytes, value);
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.number(), Ok(value));
+            assert!(reader.end("").is_ok());
+            let signed = value.cast_signed();
+            assert_eq!(unzigzag(zigzag(signed)), signed);
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_longer_than_needed_is_refused() {
+        for bytes in [&[0x80, 0x00][..], &[0xFF; 10], &[0xFF; 11], &[0x80], &[]] {
+            assert!(Reader::new(bytes).number().is_err());
+        }
+        let mut too_large = [0xFF; 10];
+        too_large[9] = 2;
+        assert!(Reader::new(&too_large).number().is_err());
+    }
+
+    #[test]
+    fn parameters_that_are_not_finite_are_refused() {
+        assert!(Reader::new(&f32::NAN.to_le_bytes()).f32().is_err());
+        assert!(Reader::new(&f64::INFINITY.to_le_bytes()).f64().is_err());
+    }
+}
