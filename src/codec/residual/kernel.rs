@@ -15,8 +15,18 @@ use super::table::Tables;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2_decode, avx2_encode, avx2_heads, avx2_wide};
 
+#[cfg(test)]
+thread_local! {
+    /// Set by tests that compare with the plain twins.
+    pub(super) static PLAIN_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Whether vector code runs here.
 pub(super) fn is_available() -> bool {
+    #[cfg(test)]
+    if PLAIN_ONLY.get() {
+        return false;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         is_x86_feature_detected!("avx2")
