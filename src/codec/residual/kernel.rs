@@ -43,6 +43,7 @@ pub(super) fn is_available() -> bool {
 macro_rules! door {
     ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "slices of one length, side by side")]
         pub(super) fn $name($($arg: $kind),*) -> usize {
             #[cfg(target_arch = "x86_64")]
             if is_available() {
@@ -100,6 +101,10 @@ door! {
     /// `position`, in bits.
     join_heads(join: &Heads, symbols: &[u8], raw: &[u8], position: &mut usize, out: &mut [u8])
     in avx2_heads
+}
+door! {
+    /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
+    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_encode
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
