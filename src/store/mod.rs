@@ -4,17 +4,13 @@
 //! Holds: what was acknowledged is durable; readers take no lock; no file is changed in place.
 
 pub mod advance;
-pub mod disk;
-pub mod disk_real;
-#[doc(hidden)]
-pub mod disk_sim;
+pub mod check;
 mod files;
 pub mod gc;
 pub mod gc_plan;
 pub mod host;
 pub mod index;
 pub mod leases;
-pub mod mapped;
 mod merge;
 mod merged;
 pub mod ops;
@@ -35,10 +31,10 @@ use store_format::ids::OperationId;
 use store_format::reference::{Operation, ReferenceTable};
 use store_format::store_file::StoreFile;
 
+use crate::disk::Disk;
+use crate::disk::real::RealDisk;
 use crate::error::{Error, IoContext, Result};
 use crate::store::advance::Published;
-use crate::store::disk::Disk;
-use crate::store::disk_real::RealDisk;
 use crate::store::host::Host;
 use crate::store::index::{Source, View};
 use crate::store::leases::Condemned;
@@ -235,7 +231,7 @@ impl Shared {
     }
 
     /// Work that may be left undone: index files that were lost, tables that are old.
-    fn after_publish(&self, published: &Published, time: i64, temp_dir: &str) {
+    fn after_publish(&self, published: &Published, temp_dir: &str) {
         let view = Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner));
         for (number, (pack, bytes)) in view.rebuilt().enumerate() {
             let temp = format!("{temp_dir}/i{number}");
@@ -246,7 +242,8 @@ impl Shared {
         gc::keep_reserve(self);
         let _ = merge::merge(self, temp_dir, merge::SINGLE_PACKS_MAX);
         if published.number.is_multiple_of(TABLES_BETWEEN_CLEANING) {
-            let _ = refs::clean(&*self.disk, refs::Keep::default(), time);
+            let now = i64::try_from((self.host.now_ms)() / 1000).unwrap_or(0);
+            let _ = refs::clean(&*self.disk, refs::Keep::default(), now);
         }
     }
 }
