@@ -65,8 +65,7 @@ def runs(read, sources, lengths, total):
             must(source != before, "a run moves to another source")
             must(source < sources or source == NO_SOURCE, "a run has a source")
         if source == NO_SOURCE:
-            # Expected is 0 after a move to no source, and its start is 0.
-            must(head >> 1 == 0 or head & 1, "a run without source starts at 0")
+            must(zigzag == 0, "a run without source starts at 0")
             start = 0
         count = read.varint() + 1
         continues = out and out[-1][0] == source and (source == NO_SOURCE or start == expected)
@@ -74,7 +73,7 @@ def runs(read, sources, lengths, total):
         if source != NO_SOURCE:
             must(0 <= start and start + count <= lengths[source], "a run lies inside its source")
         out.append((source, start, count))
-        expected = 0 if source == NO_SOURCE else start + count
+        expected = start + count
         covered += count
         must(covered <= total, "runs have the target's rows")
     must(covered == total, "runs have the target's rows")
