@@ -16,10 +16,11 @@ use store_format::reference::{BRANCHES, Change, check_reference};
 use crate::bytes::FileBytes;
 use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::flow::code::{self, BaseTensor, Bases, Writer, Written};
 use crate::flow::read::Rebuilder;
 use crate::flow::scan::{Scanned, Stat, What, scan};
 use crate::flow::tree::{self, Leaf, Leafy};
-use crate::flow::write::{self, BaseTensor, Bases, Writer, Written};
+use crate::flow::write;
 use crate::flow::{closure, revision};
 use crate::layout;
 use crate::par::Pool;
@@ -296,7 +297,7 @@ fn write_file(
             Ok(_) | Err(_) => before = after,
         }
     }
-    Err(write::changed().hint("commit it again once nobody writes to it"))
+    Err(code::changed().hint("commit it again once nobody writes to it"))
 }
 
 /// The files of a version, with what finds the chunks under their bytes.

@@ -5,12 +5,14 @@
 pub mod attribute;
 pub mod checkout;
 pub mod closure;
+pub mod code;
 pub mod commit;
 pub mod output;
 pub mod partial;
 pub mod read;
 pub mod revision;
 pub mod scan;
+pub mod survey;
 pub mod tree;
 pub mod worktree;
 pub mod write;

@@ -1,0 +1,481 @@
+//! One chunk to its record: predicted from the base, coded in every way that may pay, decoded
+//! again and compared.
+//!
+//! May use: tiers 0 to 4. Appends nothing. Holds: a coded chunk that does not decode to its bytes
+//! is an error here, never a record; it is never longer than its plain coding.
+
+use std::sync::Arc;
+
+use store_format::dtype::DType;
+use store_format::ids::ChunkId;
+use store_format::limits;
+use store_format::manifest::ChunkReference;
+use store_format::record::{Part, Predictor, Recipe, View};
+use store_format::verified::Verified;
+
+use crate::bytes::{FileBytes, ReadAt};
+use crate::codec::planes::Width;
+use crate::codec::residual::{self, Prediction, Statistics, TensorShape};
+use crate::codec::{self, Coded, Elements, Level};
+use crate::error::{Error, Result};
+use crate::flow::read::Rebuilder;
+use crate::flow::survey::{SharedModel, Survey};
+use crate::layout::{Parsed, cut};
+use crate::par::Pool;
+use crate::plan::pair::BaseFile;
+use crate::progress::Progress;
+use crate::store::txn::Txn;
+
+/// What all files of a commit share.
+pub struct Writer<'a> {
+    /// Where records go.
+    pub txn: &'a Txn,
+    /// Reads sources.
+    pub rebuilder: &'a Rebuilder,
+    /// The threads.
+    pub pool: &'a Pool,
+    /// How hard to try.
+    pub level: Level,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+/// What a file is compared with: for each of its tensors, by index, where its base lies.
+#[derive(Clone, Debug, Default)]
+pub struct Bases {
+    /// One for each tensor of the file; shorter where the last have none.
+    pub tensors: Vec<Option<BaseTensor>>,
+}
+
+/// A tensor of a base.
+#[derive(Clone, Debug)]
+pub struct BaseTensor {
+    /// The file that holds it.
+    pub file: Arc<BaseFile>,
+    /// Its index in that file's manifest.
+    pub index: usize,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Chunks that the store held before.
+    pub known_chunks: u64,
+    /// Chunks that are new.
+    pub new_chunks: u64,
+    /// Coded bytes of new chunks and their side information.
+    pub coded_bytes: u64,
+    /// Plain bytes of chunks that were stored against a base.
+    pub predicted_bytes: u64,
+}
+
+impl Written {
+    /// Adds what became of another file.
+    pub const fn add(&mut self, other: &Self) {
+        self.known_chunks += other.known_chunks;
+        self.new_chunks += other.new_chunks;
+        self.coded_bytes += other.coded_bytes;
+        self.predicted_bytes += other.predicted_bytes;
+    }
+}
+
+/// A piece of work on one span.
+pub(super) enum Job {
+    /// Looks at a chunk of a tensor for the tensor's model.
+    Survey {
+        survey: Arc<Survey>,
+        slot: usize,
+        span: cut::Span,
+        plain: Vec<u8>,
+    },
+    /// Codes a chunk of a surveyed tensor; reads it again.
+    Modelled {
+        survey: Arc<Survey>,
+        slot: usize,
+        index: usize,
+        span: cut::Span,
+    },
+    /// Codes any other chunk.
+    Plain {
+        index: usize,
+        span: cut::Span,
+        plain: Vec<u8>,
+    },
+}
+
+/// A chunk whose place in the file is known, and its record if it is new.
+pub(super) struct Done {
+    pub(super) index: usize,
+    pub(super) chunk: ChunkReference,
+    pub(super) record: Option<NewChunk>,
+}
+
+/// The records of a chunk that is new.
+pub(super) struct NewChunk {
+    pub(super) chunk: Record,
+    pub(super) side: Option<Record>,
+    pub(super) predicted: bool,
+}
+
+/// A record before it is appended.
+pub(super) struct Record {
+    pub(super) id: ChunkId,
+    pub(super) recipe: Recipe,
+    pub(super) plain_bytes: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A file with all that its chunks are compared with.
+pub(super) struct Source<'a> {
+    pub(super) writer: &'a Writer<'a>,
+    pub(super) file: &'a FileBytes,
+    pub(super) parsed: &'a Parsed,
+    pub(super) bases: &'a Bases,
+}
+
+impl Source<'_> {
+    /// The bytes of a span.
+    pub(super) fn read(&self, span: &cut::Span) -> Result<Vec<u8>> {
+        self.file.read_vec(
+            span.start,
+            usize::try_from(span.bytes).unwrap_or(usize::MAX),
+        )
+    }
+
+    /// The shape of a tensor that gets a model of its own, as rows of its last dimension.
+    pub(super) fn shape(&self, index: usize) -> Option<TensorShape> {
+        let tensor = self.parsed.tensors.get(index)?;
+        let cols = tensor.shape.last().copied()?;
+        let rows = tensor.shape.iter().rev().skip(1).product();
+        residual::is_supported(tensor.dtype, self.base(index).is_some()).then_some(TensorShape {
+            dtype: tensor.dtype,
+            rows,
+            cols,
+        })
+    }
+
+    fn base(&self, index: usize) -> Option<&BaseTensor> {
+        self.bases.tensors.get(index)?.as_ref()
+    }
+
+    /// Does a job; a survey gives nothing.
+    pub(super) fn run(&self, job: Job) -> Result<Option<Done>> {
+        match job {
+            Job::Survey {
+                survey,
+                slot,
+                span,
+                plain,
+            } => {
+                let seen = self.survey(&survey, slot, &span, plain);
+                seen.inspect_err(|_| survey.fail()).map(|()| None)
+            }
+            Job::Modelled {
+                survey,
+                slot,
+                index,
+                span,
+            } => {
+                let (id, model) = survey.outcome(slot)?;
+                if self.writer.txn.held(&id.into()) {
+                    let chunk = ChunkReference {
+                        id,
+                        bytes: span.bytes,
+                    };
+                    return Ok(Some(Done {
+                        index,
+                        chunk,
+                        record: None,
+                    }));
+                }
+                let plain = Verified::of(self.read(&span)?);
+                if plain.id() != id {
+                    return Err(changed());
+                }
+                self.code(index, &span, &plain, model.as_deref()).map(Some)
+            }
+            Job::Plain { index, span, plain } => {
+                let plain = Verified::of(plain);
+                if self.writer.txn.held(&plain.id().into()) {
+                    let chunk = ChunkReference {
+                        id: plain.id(),
+                        bytes: span.bytes,
+                    };
+                    return Ok(Some(Done {
+                        index,
+                        chunk,
+                        record: None,
+                    }));
+                }
+                self.code(index, &span, &plain, None).map(Some)
+            }
+        }
+    }
+
+    fn survey(&self, survey: &Survey, slot: usize, span: &cut::Span, plain: Vec<u8>) -> Result<()> {
+        let plain = Verified::of(plain);
+        if self.writer.txn.held(&plain.id().into()) {
+            survey.arrive(slot, plain.id(), None);
+            return Ok(());
+        }
+        let predicted = match self.prediction(span)? {
+            Some(view) => Some(self.writer.rebuilder.view(&view)?),
+            None => None,
+        };
+        let statistics = Statistics::new(survey.shape, self.writer.level, predicted.is_some());
+        let statistics = statistics.map(|mut statistics| {
+            let prediction = predicted
+                .as_deref()
+                .map_or(Prediction::None, Prediction::Same);
+            statistics.add(first_element(span), plain.bytes(), prediction);
+            Box::new(statistics)
+        });
+        survey.arrive(slot, plain.id(), statistics);
+        Ok(())
+    }
+
+    /// The bytes of the base that stand where a span's elements do.
+    fn prediction(&self, span: &cut::Span) -> Result<Option<View>> {
+        let mut view = View::default();
+        match span.view {
+            cut::View::Bytes => return Ok(None),
+            cut::View::Elements {
+                tensor,
+                first_element,
+            } => {
+                let Some(base) = self.base(tensor) else {
+                    return Ok(None);
+                };
+                let dtype = self.parsed.tensors[tensor].dtype;
+                let skipped = dtype.bytes_of(first_element).unwrap_or(u64::MAX);
+                base.parts(skipped, span.bytes, &mut view);
+            }
+            cut::View::Group {
+                first_tensor,
+                count,
+            } => {
+                let tensors = first_tensor..first_tensor + count;
+                if tensors.clone().all(|tensor| self.base(tensor).is_none()) {
+                    return Ok(None);
+                }
+                for tensor in tensors {
+                    let bytes = self.parsed.tensors[tensor].bytes;
+                    match self.base(tensor) {
+                        _ if bytes == 0 => {}
+                        Some(base) => base.parts(0, bytes, &mut view),
+                        None => view.parts.push(Part::zeros(bytes)),
+                    }
+                }
+            }
+        }
+        // A tensor that is longer than its base has chunks of which the base knows nothing.
+        Ok(view
+            .parts
+            .iter()
+            .any(|part| !part.is_zeros())
+            .then_some(view))
+    }
+
+    /// One more than the deepest source, if that is within the limit.
+    fn depth(&self, view: &View) -> Option<u8> {
+        let sources = view.parts.iter().filter(|part| !part.is_zeros());
+        let depth = |id: &ChunkId| {
+            let places = self.writer.txn.reader().places(&(*id).into());
+            places.first().map(|place| place.entry.depth)
+        };
+        let deepest = sources.map(|part| depth(&part.chunk)).max()??;
+        Some(deepest + 1).filter(|depth| *depth <= limits::DEPTH_MAX)
+    }
+
+    /// Codes a chunk in every way that may pay, and keeps the smallest.
+    fn code(
+        &self,
+        index: usize,
+        span: &cut::Span,
+        plain: &Verified,
+        model: Option<&SharedModel>,
+    ) -> Result<Done> {
+        let view = self.prediction(span)?;
+        let source = view.and_then(|view| self.depth(&view).map(|depth| (view, depth)));
+        let predicted = match &source {
+            Some((view, _)) => Some(self.writer.rebuilder.view(view)?),
+            None => None,
+        };
+        // A model was made for exactly one of both cases.
+        let model = model.filter(|_| self.is_based(span) == predicted.is_some());
+        let coded = self.smallest(span, plain.bytes(), predicted.as_deref(), model);
+        self.record(index, plain, coded, source, model)
+    }
+
+    fn smallest(
+        &self,
+        span: &cut::Span,
+        plain: &[u8],
+        predicted: Option<&[u8]>,
+        model: Option<&SharedModel>,
+    ) -> Coded {
+        let level = self.writer.level;
+        let (dtype, width) = (self.dtype(span), self.width(span));
+        let corrected = match (predicted, model) {
+            (predicted, Some(shared)) if predicted != Some(plain) => {
+                let elements = Elements {
+                    shape: shared.model.shape(),
+                    first: first_element(span),
+                };
+                Some(codec::encode_modelled(
+                    plain,
+                    predicted,
+                    &shared.model,
+                    elements,
+                ))
+            }
+            (Some(predicted), _) => {
+                let difference = || {
+                    let width = width.unwrap_or(Width::W1);
+                    codec::encode_difference(plain, predicted, width, level)
+                };
+                let built_in = dtype
+                    .filter(|_| predicted != plain)
+                    .and_then(|dtype| codec::encode_built_in(plain, predicted, dtype));
+                Some(built_in.map_or_else(difference, |coded| coded.or(difference())))
+            }
+            (None, _) => None,
+        };
+        match corrected {
+            // Far below what plain bytes ever shrink to: no need to try.
+            Some(corrected) if corrected.bytes.len() < plain.len() / 2 => corrected,
+            Some(corrected) => corrected.or(codec::encode_plain(plain, width, level)),
+            None => codec::encode_plain(plain, width, level),
+        }
+    }
+
+    /// Whether a span belongs to one tensor that has a base.
+    fn is_based(&self, span: &cut::Span) -> bool {
+        matches!(span.view, cut::View::Elements { tensor, .. } if self.base(tensor).is_some())
+    }
+
+    /// The record of a coded chunk, after decoding and comparing it.
+    fn record(
+        &self,
+        index: usize,
+        plain: &Verified,
+        coded: Coded,
+        source: Option<(View, u8)>,
+        model: Option<&SharedModel>,
+    ) -> Result<Done> {
+        let mut recipe = Recipe::plain(coded.coding, coded.parameters);
+        if coded.coding.corrects()
+            && let Some((view, depth)) = source
+        {
+            recipe.predictor = Predictor::Base;
+            recipe.sources = vec![view];
+            recipe.depth = depth;
+        }
+        let needs_side = recipe.coding.is_modelled()
+            && !Elements::from_parameters(&recipe.coding_parameters)?.is_built_in();
+        let side = model.filter(|_| needs_side);
+        recipe.side = side.map(|shared| shared.side).into_iter().collect();
+        let predicted = match recipe.sources.first() {
+            Some(view) => Some(self.writer.rebuilder.view(view)?),
+            None => None,
+        };
+        let again = codec::decode(
+            &recipe,
+            &coded.bytes,
+            predicted.as_deref(),
+            side.map(|shared| &shared.model),
+            plain.bytes().len(),
+        )?;
+        if again != plain.bytes() {
+            let id = plain.id();
+            return Err(
+                Error::corrupt(format!("chunk {id:.12} does not decode to its bytes"))
+                    .hint("this is a bug or a fault of the machine's memory; nothing was stored"),
+            );
+        }
+        let bytes = plain.bytes().len() as u64;
+        let predicted = !recipe.sources.is_empty();
+        let chunk = Record {
+            id: plain.id(),
+            recipe,
+            plain_bytes: bytes,
+            bytes: coded.bytes,
+        };
+        let side = side.map(side_record).transpose()?;
+        let record = Some(NewChunk {
+            chunk,
+            side,
+            predicted,
+        });
+        Ok(Done {
+            index,
+            chunk: ChunkReference {
+                id: plain.id(),
+                bytes,
+            },
+            record,
+        })
+    }
+
+    fn dtype(&self, span: &cut::Span) -> Option<DType> {
+        let tensor = match span.view {
+            cut::View::Bytes => return None,
+            cut::View::Elements { tensor, .. } => tensor,
+            // Tensors without bytes may be of any type: the first that has some tells.
+            cut::View::Group { first_tensor, .. } => {
+                let group = self.parsed.tensors.iter().skip(first_tensor);
+                return group
+                    .map(|tensor| (tensor.bytes, tensor.dtype))
+                    .find(|(b, _)| *b > 0)
+                    .map(|(_, d)| d);
+            }
+        };
+        self.parsed.tensors.get(tensor).map(|tensor| tensor.dtype)
+    }
+
+    fn width(&self, span: &cut::Span) -> Option<Width> {
+        let (elements, bytes) = self.dtype(span)?.block();
+        Width::new(bytes).filter(|_| elements == 1)
+    }
+}
+
+impl BaseTensor {
+    /// Appends the parts that hold `bytes` bytes after `skipped` of the tensor.
+    fn parts(&self, skipped: u64, bytes: u64, view: &mut View) {
+        let tensor = &self.file.manifest().tensors[self.index];
+        let end = tensor.start + tensor.bytes;
+        self.file
+            .parts(tensor.start.saturating_add(skipped), bytes, end, view);
+    }
+}
+
+fn first_element(span: &cut::Span) -> u64 {
+    match span.view {
+        cut::View::Elements { first_element, .. } => first_element,
+        cut::View::Bytes | cut::View::Group { .. } => 0,
+    }
+}
+
+fn side_record(shared: &SharedModel) -> Result<Record> {
+    let coded = codec::encode_plain(&shared.bytes, None, Level::Default);
+    let recipe = Recipe::plain(coded.coding, coded.parameters);
+    let plain_bytes = shared.bytes.len() as u64;
+    let again = codec::decode(&recipe, &coded.bytes, None, None, shared.bytes.len())?;
+    if again != shared.bytes {
+        return Err(Error::corrupt(
+            "side information does not decode to its bytes",
+        ));
+    }
+    Ok(Record {
+        id: shared.side,
+        recipe,
+        plain_bytes,
+        bytes: coded.bytes,
+    })
+}
+
+/// The failure of a file that is not what it was a moment ago.
+#[must_use]
+pub fn changed() -> Error {
+    Error::conflict("the file changed while it was read")
+}
