@@ -4,9 +4,9 @@
 //! Holds: decoding what was encoded with the same prediction gives the same bytes; a coded chunk
 //! is never longer than its plain bytes and a byte a plane.
 
+mod frame;
 pub mod planes;
 pub mod residual;
-mod zstd;
 
 use store_format::FormatError;
 use store_format::cursor::Reader;
@@ -72,7 +72,7 @@ pub fn encode_plain(plain: &[u8], width: Option<Width>, level: Level) -> Coded {
         Some(_) | None => Coded {
             coding: Coding::Zstd,
             parameters: Vec::new(),
-            bytes: zstd::encode(plain, zstd_level(level)),
+            bytes: frame::encode(plain, zstd_level(level)),
         },
     };
     // A coding that saves less than 1 part in 64 is not worth its decoding.
@@ -238,7 +238,7 @@ pub fn decode(
         }
         Coding::Zstd => {
             no_parameters(parameters)?;
-            Ok(zstd::decode(coded, plain_bytes)?)
+            Ok(frame::decode(coded, plain_bytes)?)
         }
         Coding::Planes => Ok(planes::decode(coded, width(parameters)?, plain_bytes)?),
         Coding::Difference => Ok(planes::decode_difference(

@@ -7,7 +7,7 @@
 use store_format::FormatError;
 use store_format::cursor::{Reader, put_u32, usize_of};
 
-use super::zstd;
+use super::frame;
 
 const RAW: u8 = 0;
 const CONSTANT: u8 = 1;
@@ -87,8 +87,8 @@ fn put_plane(plane: &[u8], level: i32, out: &mut Vec<u8>) {
     // it is read; a sample tells noise before the whole plane is tried.
     let worth = |coded: usize, plain: usize| coded + plain / 32 < plain;
     let sample = &plane[..plane.len().min(1 << 14)];
-    if plane.len() < 1 << 16 || worth(zstd::encode(sample, 1).len(), sample.len()) {
-        let coded = zstd::encode(plane, level);
+    if plane.len() < 1 << 16 || worth(frame::encode(sample, 1).len(), sample.len()) {
+        let coded = frame::encode(plane, level);
         if worth(coded.len() + 4, plane.len()) {
             out.push(ZSTD);
             put_u32(out, coded.len());
@@ -130,7 +130,7 @@ fn decode_planes<const W: usize>(coded: &[u8], plain_bytes: usize) -> Result<Vec
             }
             ZSTD => {
                 let length = usize_of(reader.u32()?.into())?;
-                let plane = zstd::decode(reader.take(length)?, count)?;
+                let plane = frame::decode(reader.take(length)?, count)?;
                 places.zip(&plane).for_each(|(to, from)| *to = *from);
             }
             mode => {
