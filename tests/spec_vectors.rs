@@ -232,6 +232,13 @@ fn predictors_predict_the_same_bits_as_ever() {
             );
         }
     }
+    computed(&mut random, &mut out);
+    quantised(&mut random, &mut out);
+    compare("predictors.txt", &out);
+}
+
+/// The steps that do arithmetic.
+fn computed(random: &mut Random, out: &mut String) {
     for to in FLOATS {
         let three = vec![
             shape(DType::Bf16, 7, 9),
@@ -240,14 +247,14 @@ fn predictors_predict_the_same_bits_as_ever() {
         ];
         let coefficients = vec![1.0 / 3.0, -0.25, 1.1];
         case(
-            &mut random,
+            random,
             &recipe(
                 shape(to, 7, 9),
                 three,
                 None,
                 Step::Linear(Linear { coefficients }),
             ),
-            &mut out,
+            out,
         );
     }
     for (order, change) in [
@@ -269,14 +276,14 @@ fn predictors_predict_the_same_bits_as_ever() {
             });
             for to in [DType::Bf16, DType::F32, DType::F16] {
                 case(
-                    &mut random,
+                    random,
                     &recipe(
                         shape(to, 7, 9),
                         vec![shape(to, 7, 9), a, b],
                         None,
                         step.clone(),
                     ),
-                    &mut out,
+                    out,
                 );
             }
         }
@@ -290,13 +297,11 @@ fn predictors_predict_the_same_bits_as_ever() {
     for to in FLOATS {
         let step = Step::LowRank(low.clone());
         case(
-            &mut random,
+            random,
             &recipe(shape(to, 7, 9), vec![shape(DType::Bf16, 7, 9)], None, step),
-            &mut out,
+            out,
         );
     }
-    quantised(&mut random, &mut out);
-    compare("predictors.txt", &out);
 }
 
 fn quantised(random: &mut Random, out: &mut String) {
