@@ -10,6 +10,7 @@ use crate::flow::diff::{self, Difference, How, TensorDifference};
 use crate::flow::status;
 
 use super::args::DiffArgs;
+use super::env::now_ns;
 use super::out::{Page, Report};
 use super::session::Session;
 use super::status::{Tree, tint, word};
@@ -151,7 +152,7 @@ pub(super) fn run(context: &Context, args: &DiffArgs) -> Result<()> {
     let found = match &to {
         Some(to) => diff::diff(rebuilder, &from, to)?,
         None => {
-            let tree = Tree::of(&session)?;
+            let tree = Tree::of(&session, now_ns())?;
             let known = tree.known();
             let report = status::status(rebuilder, &tree.root, Some(from), &known, progress)?;
             diff::with_work_tree(rebuilder, &from, &tree.root, &report.changes, progress)?

@@ -100,7 +100,8 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn of(session: &Session) -> Result<Self> {
+    /// `now_ns` is the time before anything of it was looked at.
+    pub(super) fn of(session: &Session, now_ns: i64) -> Result<Self> {
         let root = session.place.work_tree.clone().ok_or_else(|| {
             Error::usage("a bare store has no work tree")
                 .hint("compare two versions: sparse diff REV REV")
@@ -111,7 +112,7 @@ impl Tree {
                 session.store.file().store,
             ),
             key: root_key(&root),
-            now_ns: now_ns(),
+            now_ns,
             root,
         })
     }
@@ -127,7 +128,7 @@ impl Tree {
 
 pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     let session = Session::open(context)?;
-    let tree = Tree::of(&session)?;
+    let tree = Tree::of(&session, now_ns())?;
     let commit = session.head_commit();
     let work = session.work.clone();
     if let Some(work) = &work

@@ -78,7 +78,7 @@ pub fn root_key(root: &Path) -> [u8; 16] {
 }
 
 impl Known<'_> {
-    /// Keeps what a file holds.
+    /// Keeps what a file holds, unless the file is too young for that to be of use.
     pub fn learn(&self, path: &str, stat: &Stat, file: &FileId) {
         if let Some(stat) = cached(stat) {
             let state = FileState {
@@ -86,7 +86,9 @@ impl Known<'_> {
                 object: *file.as_bytes(),
                 observed_ns: self.now_ns,
             };
-            self.cache.put(&self.key(path), &state);
+            if state.object_for(&stat).is_some() {
+                self.cache.put(&self.key(path), &state);
+            }
         }
     }
 
