@@ -17,8 +17,10 @@ use crate::progress::{Note, Progress};
 use super::Context;
 use super::args::{Base, CommitArgs, Level};
 use super::attach;
+use super::env::now_ns;
 use super::out::{Page, Report, Tint};
 use super::session::{Session, pool, signature};
+use super::status::Tree;
 use super::text::{duration, escaped, saving, size};
 
 #[derive(Serialize)]
@@ -99,6 +101,7 @@ impl Report for Committed {
 pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
     let started = Instant::now();
     let session = Session::open(context)?;
+    let now_ns = now_ns();
     let work = session.work.clone();
     let followed = work.as_ref().and_then(|head| head.branch.clone());
     let branch = args
@@ -145,6 +148,10 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
             commit: Some(report.commit),
         }
         .write(&session.store)?;
+        let tree = Tree::of(&session, now_ns)?;
+        for (path, stat, file) in &report.observed {
+            tree.known().learn(path, stat, file);
+        }
     }
     for (file, note) in &report.notes {
         context.progress.note(

@@ -7,23 +7,33 @@
 pub mod args;
 mod attach;
 pub mod bar;
+mod branch;
+mod cat;
 mod checkout;
 mod commit;
 mod completions;
 mod config;
+mod diff;
 pub mod env;
 pub mod errors;
 mod help;
 mod init;
+mod log;
+mod ls;
 pub mod out;
 pub mod place;
 mod remote;
 pub mod session;
 pub mod settings;
+mod show;
 pub mod signal;
+mod status;
+mod tag;
 pub mod text;
+mod undo;
 mod version;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -57,9 +67,25 @@ pub struct Context {
     /// The variables.
     pub environment: Environment,
     place: Option<Place>,
+    answer: Cell<Answer>,
+}
+
+/// What a verb that was asked a question says by the exit code; all others say yes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// Exit code 0.
+    #[default]
+    Yes,
+    /// Exit code 1, with no error: the work was done.
+    No,
 }
 
 impl Context {
+    /// States the exit code of a verb that fails in nothing.
+    pub fn answer(&self, answer: Answer) {
+        self.answer.set(answer);
+    }
+
     fn new(globals: Globals, signals: Arc<Signals>, settings_matter: bool) -> Result<Self> {
         let environment = Environment::read();
         let place = Place::find(stated_place(&globals, &environment).as_deref()).ok();
@@ -93,6 +119,7 @@ impl Context {
             config,
             environment,
             place,
+            answer: Cell::default(),
         })
     }
 
@@ -223,7 +250,10 @@ fn run(cli: Cli) -> ExitCode {
         }
     };
     let Err(error) = dispatch(&context, &cli.verb) else {
-        return ExitCode::SUCCESS;
+        return match context.answer.get() {
+            Answer::Yes => ExitCode::SUCCESS,
+            Answer::No => ExitCode::from(1),
+        };
     };
     if context.out.is_closed() {
         // `sparse log | head`: the reader has what it wanted.
@@ -261,17 +291,17 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Init(args) => init::run(context, args),
         Verb::Commit(args) => commit::run(context, args),
         Verb::Checkout(args) => checkout::run(context, args),
+        Verb::Status(args) => status::run(context, args),
+        Verb::Log(args) => log::run(context, args),
+        Verb::Show(args) => show::run(context, args),
+        Verb::Ls(args) => ls::run(context, args),
+        Verb::Cat(args) => cat::run(context, args),
+        Verb::Diff(args) => diff::run(context, args),
+        Verb::Branch(args) => branch::run(context, args),
+        Verb::Tag(args) => tag::run(context, args),
+        Verb::Attach(args) => attach::run(context, args),
+        Verb::Undo(args) => undo::run(context, args),
         Verb::Clone(_)
-        | Verb::Status(_)
-        | Verb::Log(_)
-        | Verb::Show(_)
-        | Verb::Ls(_)
-        | Verb::Cat(_)
-        | Verb::Diff(_)
-        | Verb::Branch(_)
-        | Verb::Tag(_)
-        | Verb::Attach(_)
-        | Verb::Undo(_)
         | Verb::Push(_)
         | Verb::Fetch(_)
         | Verb::Pull(_)

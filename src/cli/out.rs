@@ -225,13 +225,25 @@ impl Out {
         Ok(page.text)
     }
 
-    /// Writes bytes as they are (a file's content, or text).
+    /// Writes text; its colours are left out where nobody would see them.
     ///
     /// # Errors
     /// If the output cannot be written; [`Out::is_closed`] tells the harmless case.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         let mut sink = self.sink.borrow_mut();
-        let written = sink.write_all(bytes).and_then(|()| sink.flush());
+        self.told(sink.write_all(bytes).and_then(|()| sink.flush()))
+    }
+
+    /// Writes a file's content to standard output as it is.
+    ///
+    /// # Errors
+    /// As [`Out::write`].
+    pub fn write_raw(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        self.told(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+
+    fn told(&self, written: io::Result<()>) -> Result<()> {
         written.map_err(|source| {
             self.closed.set(source.kind() == ErrorKind::BrokenPipe);
             Error::io("write", "standard output".as_ref(), &source)

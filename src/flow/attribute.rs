@@ -10,12 +10,13 @@ use store_format::commit::{Attribute, check_namespace};
 use store_format::limits;
 
 use crate::error::{Error, Result};
+use crate::flow::schema;
 
 /// The attributes of these values, ascending by namespace; several objects of one namespace are
 /// united.
 ///
 /// # Errors
-/// `Usage` for a namespace or value that is not allowed.
+/// `Usage` for a namespace or value that is not allowed, or does not fit its schema.
 pub fn collect(values: Vec<(String, Value)>) -> Result<Vec<Attribute>> {
     let mut united: BTreeMap<String, Value> = BTreeMap::new();
     for (namespace, value) in values {
@@ -44,6 +45,7 @@ pub fn collect(values: Vec<(String, Value)>) -> Result<Vec<Attribute>> {
 pub fn attribute(namespace: String, value: &Value) -> Result<Attribute> {
     check_namespace(&namespace)
         .map_err(|rule| Error::usage(format!("'{namespace}' is no namespace: {rule}")))?;
+    schema::check(&namespace, value)?;
     // Keys of objects ascend and numbers keep their text: one spelling.
     let json = value.to_string();
     if json.len() > limits::ATTRIBUTE_BYTES_MAX {

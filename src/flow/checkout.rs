@@ -4,6 +4,7 @@
 //! with its id; a file that is right already is not touched; nothing is written outside of the
 //! target.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use store_format::manifest::Manifest;
 
 use crate::bytes::ReadAt;
 use crate::error::{Error, Kind, Result};
-use crate::flow::output::{Directory, Standing};
+use crate::flow::output::{Directory, Standing, UNFINISHED};
 use crate::flow::partial;
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{self, Leaf, Leafy};
@@ -130,8 +131,12 @@ enum Action<'a> {
     },
     MakeDirectory {
         path: &'a str,
+        replace: bool,
     },
     Remove {
+        path: Cow<'a, str>,
+    },
+    RemoveDirectory {
         path: &'a str,
     },
 }
@@ -143,13 +148,14 @@ impl Action<'_> {
             Self::SetExecutable { .. }
             | Self::Link { .. }
             | Self::MakeDirectory { .. }
-            | Self::Remove { .. } => 0,
+            | Self::Remove { .. }
+            | Self::RemoveDirectory { .. } => 0,
         }
     }
 }
 
 /// What is to be done so that the target holds the leaves; looks, but changes nothing, and
-/// refuses before anything was changed.
+/// refuses before anything was changed. What goes comes first: it may make room.
 fn plan<'a>(
     rebuilder: &Rebuilder,
     target: &Directory,
@@ -158,22 +164,75 @@ fn plan<'a>(
     force: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Action<'a>>> {
-    let old: BTreeMap<&str, &Leafy> = before
-        .iter()
-        .map(|leaf| (&*leaf.path, &leaf.node))
-        .collect();
-    let mut plan = Vec::new();
-    let mut in_the_way = Vec::new();
+    let mut planner = Planner {
+        rebuilder,
+        target,
+        old: before
+            .iter()
+            .map(|leaf| (&*leaf.path, &leaf.node))
+            .collect(),
+        force,
+        progress,
+        removals: Vec::new(),
+        additions: Vec::new(),
+        in_the_way: Vec::new(),
+    };
+    planner.remove(leaves, before)?;
     for leaf in leaves {
-        let Some((directory, name)) = locate(target, &leaf.path)? else {
-            plan.extend(fresh(rebuilder, leaf)?);
-            continue;
+        let action = planner.action(leaf)?;
+        planner.additions.extend(action);
+    }
+    refuse(&planner.in_the_way)?;
+    check_links(leaves)?;
+    let mut plan = planner.removals;
+    plan.extend(planner.additions);
+    Ok(plan)
+}
+
+struct Planner<'a, 'p> {
+    rebuilder: &'p Rebuilder,
+    target: &'p Directory,
+    /// What the target holds so far, as far as is known.
+    old: BTreeMap<&'a str, &'a Leafy>,
+    force: bool,
+    progress: &'p dyn Progress,
+    removals: Vec<Action<'a>>,
+    additions: Vec<Action<'a>>,
+    in_the_way: Vec<&'a str>,
+}
+
+impl<'a> Planner<'a, '_> {
+    /// What makes the target hold a leaf.
+    fn action(&mut self, leaf: &'a Leaf) -> Result<Option<Action<'a>>> {
+        let (directory, name) = match locate(self.target, &leaf.path)? {
+            Place::Here(directory, name) => (directory, name),
+            Place::Nowhere => return fresh(self.rebuilder, leaf),
+            Place::Behind(path) => {
+                // A file of the version before goes, and a directory takes its place.
+                if !self.old.contains_key(path) {
+                    self.in_the_way.push(path);
+                }
+                return fresh(self.rebuilder, leaf);
+            }
         };
         let standing = directory.look(name)?;
-        let action = match (&leaf.node, standing) {
-            (Leafy::Attachment(_), _) => None,
-            (Leafy::EmptyDirectory, Standing::Directory) => None,
-            (_, Standing::Nothing) => fresh(rebuilder, leaf)?,
+        match (&leaf.node, standing) {
+            (Leafy::Attachment(_), _) => Ok(None),
+            (Leafy::EmptyDirectory, Standing::Directory) => Ok(None),
+            (_, Standing::Nothing) => fresh(self.rebuilder, leaf),
+            (_, Standing::Directory) => {
+                if self.is_ours(&directory.child(name)?, &leaf.path)? {
+                    self.removals
+                        .push(Action::RemoveDirectory { path: &leaf.path });
+                } else {
+                    self.in_the_way.push(&leaf.path);
+                }
+                fresh(self.rebuilder, leaf)
+            }
+            (_, Standing::Other) => {
+                self.in_the_way.push(&leaf.path);
+                Ok(None)
+            }
             (
                 Leafy::File {
                     manifest,
@@ -182,72 +241,121 @@ fn plan<'a>(
                 },
                 Standing::File(bytes, is_executable),
             ) => {
-                let manifest = rebuilder.object::<Manifest>(manifest)?;
-                let path = &leaf.path;
-                let executable = *executable;
-                if holds(&directory, name, bytes, &manifest, progress)? {
-                    (executable != is_executable)
-                        .then_some(Action::SetExecutable { path, executable })
-                } else {
-                    let ours = || {
-                        is_unchanged(
-                            rebuilder,
-                            &directory,
-                            name,
-                            bytes,
-                            old.get(&*leaf.path),
-                            progress,
-                        )
-                    };
-                    if !force && !ours()? {
-                        in_the_way.push(&*leaf.path);
-                    }
-                    Some(Action::Write {
-                        path,
-                        manifest: Box::new(manifest),
-                        executable,
-                    })
+                let manifest = self.rebuilder.object::<Manifest>(manifest)?;
+                if holds(&directory, name, bytes, &manifest, self.progress)? {
+                    let (path, executable) = (&*leaf.path, *executable);
+                    return Ok((executable != is_executable)
+                        .then_some(Action::SetExecutable { path, executable }));
                 }
+                self.replace(leaf, &directory, name, standing)
             }
-            (Leafy::Symlink(to), Standing::Symlink) => {
-                let found = directory.read_link(name)?;
-                let ours =
-                    matches!(old.get(&*leaf.path), Some(Leafy::Symlink(old)) if *old == found);
-                if found != *to && !force && !ours {
-                    in_the_way.push(&*leaf.path);
-                }
-                (found != *to).then_some(Action::Link {
-                    path: &leaf.path,
-                    to,
-                    replace: true,
-                })
-            }
-            (_, Standing::Directory | Standing::Other) => {
-                in_the_way.push(&leaf.path);
-                None
+            (Leafy::Symlink(to), Standing::Symlink) if directory.read_link(name)? == *to => {
+                Ok(None)
             }
             (_, Standing::File(..) | Standing::Symlink) => {
-                if !force {
-                    in_the_way.push(&leaf.path);
-                }
-                replaced(rebuilder, leaf)?
+                self.replace(leaf, &directory, name, standing)
             }
-        };
-        plan.extend(action);
+        }
     }
-    removals(
-        rebuilder,
-        target,
-        leaves,
-        before,
-        force,
-        progress,
-        &mut plan,
-        &mut in_the_way,
-    )?;
-    refuse(&in_the_way)?;
-    check_links(leaves)?;
-    Ok(plan)
+
+    /// What puts a leaf in the place of a file or link.
+    fn replace(
+        &mut self,
+        leaf: &'a Leaf,
+        directory: &Directory,
+        name: &str,
+        standing: Standing,
+    ) -> Result<Option<Action<'a>>> {
+        if !self.force && !self.is_unchanged(&leaf.path, directory, name, standing)? {
+            self.in_the_way.push(&leaf.path);
+        }
+        Ok(match fresh(self.rebuilder, leaf)? {
+            Some(Action::Link { path, to, .. }) => Some(Action::Link {
+                path,
+                to,
+                replace: true,
+            }),
+            Some(Action::MakeDirectory { path, .. }) => Some(Action::MakeDirectory {
+                path,
+                replace: true,
+            }),
+            other => other,
+        })
+    }
+
+    /// Files of the version before that are not in this one are removed where they are
+    /// unchanged, and so are its empty directories.
+    fn remove(&mut self, leaves: &'a [Leaf], before: &'a [Leaf]) -> Result<()> {
+        let new: BTreeSet<&str> = leaves.iter().map(|leaf| &*leaf.path).collect();
+        for leaf in before.iter().filter(|leaf| !new.contains(&*leaf.path)) {
+            let path = &*leaf.path;
+            let Place::Here(directory, name) = locate(self.target, path)? else {
+                continue;
+            };
+            let standing = directory.look(name)?;
+            match standing {
+                Standing::Nothing | Standing::Other => {}
+                Standing::Directory => {
+                    if matches!(leaf.node, Leafy::EmptyDirectory) {
+                        self.removals.push(Action::RemoveDirectory { path });
+                    }
+                }
+                Standing::File(..) | Standing::Symlink => {
+                    if !self.force && !self.is_unchanged(path, &directory, name, standing)? {
+                        self.in_the_way.push(path);
+                    }
+                    let path = Cow::Borrowed(path);
+                    self.removals.push(Action::Remove { path });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file or link is what the version before put there.
+    fn is_unchanged(
+        &self,
+        path: &str,
+        directory: &Directory,
+        name: &str,
+        standing: Standing,
+    ) -> Result<bool> {
+        match (self.old.get(path), standing) {
+            (Some(Leafy::File { manifest, .. }), Standing::File(bytes, _)) => {
+                let manifest = self.rebuilder.object::<Manifest>(manifest)?;
+                holds(directory, name, bytes, &manifest, self.progress)
+            }
+            (Some(Leafy::Symlink(to)), Standing::Symlink) => Ok(*to == directory.read_link(name)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether nothing stands in a directory but what the version before put there, which is
+    /// removed where it is unchanged, and what an interrupted checkout left, which goes too.
+    fn is_ours(&mut self, directory: &Directory, path: &str) -> Result<bool> {
+        for name in directory.names()? {
+            let path = format!("{path}/{name}");
+            if name.starts_with(UNFINISHED) {
+                let path = Cow::Owned(path);
+                self.removals.push(Action::Remove { path });
+                continue;
+            }
+            let known = self.old.contains_key(&*path);
+            let below = format!("{path}/");
+            let leads_on = || {
+                let next = self.old.range(&*below..).next();
+                next.is_some_and(|(old, _)| old.starts_with(&below))
+            };
+            if directory.look(&name)? != Standing::Directory {
+                if !known {
+                    return Ok(false);
+                }
+            } else if !(known || leads_on()) || !self.is_ours(&directory.child(&name)?, &path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn refuse(in_the_way: &[&str]) -> Result<()> {
@@ -294,19 +402,33 @@ fn leads_out(path: &str) -> Error {
     .hint("whoever made this version may mean harm; 'sparse ls' shows what is in it")
 }
 
+/// Where a path is.
+enum Place<'p> {
+    /// In this directory, under this name.
+    Here(Directory, &'p str),
+    /// A directory above it does not stand.
+    Nowhere,
+    /// Something else stands where a directory above it should.
+    Behind(&'p str),
+}
+
 /// The directory and name of a path, if its directories stand.
-fn locate<'p>(target: &Directory, path: &'p str) -> Result<Option<(Directory, &'p str)>> {
+fn locate<'p>(target: &Directory, path: &'p str) -> Result<Place<'p>> {
     let mut directory = target.again()?;
-    let (parents, name) = path
-        .rsplit_once('/')
-        .map_or((None, path), |(p, n)| (Some(p), n));
-    for parent in parents.iter().flat_map(|parents| parents.split('/')) {
-        if directory.look(parent)? == Standing::Nothing {
-            return Ok(None);
+    let mut start = 0;
+    while let Some(length) = path[start..].find('/') {
+        let end = start + length;
+        let parent = &path[start..end];
+        match directory.look(parent)? {
+            Standing::Nothing => return Ok(Place::Nowhere),
+            Standing::Directory => directory = directory.child(parent)?,
+            Standing::File(..) | Standing::Symlink | Standing::Other => {
+                return Ok(Place::Behind(&path[..end]));
+            }
         }
-        directory = directory.child(parent)?;
+        start = end + 1;
     }
-    Ok(Some((directory, name)))
+    Ok(Place::Here(directory, &path[start..]))
 }
 
 /// What makes a leaf where nothing stands.
@@ -330,76 +452,12 @@ fn fresh<'a>(rebuilder: &Rebuilder, leaf: &'a Leaf) -> Result<Option<Action<'a>>
             to,
             replace: false,
         }),
-        Leafy::EmptyDirectory => Some(Action::MakeDirectory { path }),
+        Leafy::EmptyDirectory => Some(Action::MakeDirectory {
+            path,
+            replace: false,
+        }),
         Leafy::Attachment(_) => None,
     })
-}
-
-/// What makes a leaf where a file or link of another kind stands.
-fn replaced<'a>(rebuilder: &Rebuilder, leaf: &'a Leaf) -> Result<Option<Action<'a>>> {
-    Ok(match fresh(rebuilder, leaf)? {
-        Some(Action::Link { path, to, .. }) => Some(Action::Link {
-            path,
-            to,
-            replace: true,
-        }),
-        other => other,
-    })
-}
-
-/// Files of the version before that are not in this one are removed where they are unchanged.
-#[expect(clippy::too_many_arguments, reason = "the second half of one plan")]
-fn removals<'a>(
-    rebuilder: &Rebuilder,
-    target: &Directory,
-    leaves: &[Leaf],
-    before: &'a [Leaf],
-    force: bool,
-    progress: &dyn Progress,
-    plan: &mut Vec<Action<'a>>,
-    in_the_way: &mut Vec<&'a str>,
-) -> Result<()> {
-    let new: BTreeSet<&str> = leaves.iter().map(|leaf| &*leaf.path).collect();
-    for leaf in before.iter().filter(|leaf| !new.contains(&*leaf.path)) {
-        let Some((directory, name)) = locate(target, &leaf.path)? else {
-            continue;
-        };
-        let ours = match directory.look(name)? {
-            Standing::Nothing | Standing::Directory | Standing::Other => continue,
-            Standing::File(bytes, _) => is_unchanged(
-                rebuilder,
-                &directory,
-                name,
-                bytes,
-                Some(&&leaf.node),
-                progress,
-            )?,
-            Standing::Symlink => {
-                matches!(&leaf.node, Leafy::Symlink(to) if *to == directory.read_link(name)?)
-            }
-        };
-        if !ours && !force {
-            in_the_way.push(&leaf.path);
-        }
-        plan.push(Action::Remove { path: &leaf.path });
-    }
-    Ok(())
-}
-
-/// Whether a file holds what the version before put there.
-fn is_unchanged(
-    rebuilder: &Rebuilder,
-    directory: &Directory,
-    name: &str,
-    bytes: u64,
-    before: Option<&&Leafy>,
-    progress: &dyn Progress,
-) -> Result<bool> {
-    let Some(Leafy::File { manifest, .. }) = before else {
-        return Ok(false);
-    };
-    let manifest = rebuilder.object::<Manifest>(manifest)?;
-    holds(directory, name, bytes, &manifest, progress)
 }
 
 /// Whether a file has the content of a manifest.
@@ -476,15 +534,25 @@ fn execute(
             directory.symlink(name, to)?;
             report.written += 1;
         }
-        Action::MakeDirectory { path } => {
+        Action::MakeDirectory { path, replace } => {
             let (directory, name) = make_parents(target, path)?;
+            if replace {
+                directory.remove(name)?;
+            }
             directory.child(name)?;
         }
         Action::Remove { path } => {
-            let (directory, name) = make_parents(target, path)?;
+            let (directory, name) = make_parents(target, &path)?;
             directory.remove(name)?;
-            remove_empty_parents(target, path)?;
+            remove_empty_parents(target, &path)?;
             report.removed += 1;
+        }
+        Action::RemoveDirectory { path } => {
+            // Removing what was in it may have removed it.
+            if let Place::Here(directory, name) = locate(target, path)? {
+                directory.remove_if_empty(name);
+                remove_empty_parents(target, path)?;
+            }
         }
     }
     Ok(())
@@ -494,7 +562,7 @@ fn execute(
 fn remove_empty_parents(target: &Directory, path: &str) -> Result<()> {
     let mut path = path;
     while let Some((parent, _)) = path.rsplit_once('/') {
-        let Some((directory, name)) = locate(target, parent)? else {
+        let Place::Here(directory, name) = locate(target, parent)? else {
             return Ok(());
         };
         directory.remove_if_empty(name);

@@ -14,7 +14,7 @@ use crate::bytes::FileBytes;
 use crate::error::{Error, IoContext, Kind, Result};
 
 /// How unfinished files begin; such names are removed when they are met again.
-const UNFINISHED: &str = ".sparse-tmp-";
+pub const UNFINISHED: &str = ".sparse-tmp-";
 
 /// An open directory below the target of a checkout.
 pub struct Directory {
@@ -107,6 +107,23 @@ impl Directory {
             FileType::Symlink => Standing::Symlink,
             _ => Standing::Other,
         })
+    }
+
+    /// The names in the directory, in no order; what is not UTF-8 is made so and fits no path.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let entries = fs::Dir::read_from(&self.fd).map_err(io::Error::from);
+        let mut names = Vec::new();
+        for entry in entries.at("list", &self.path)? {
+            let entry = entry.map_err(io::Error::from).at("list", &self.path)?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// Opens a file for reading, following no link.

@@ -2,7 +2,7 @@
 //!
 //! May use: `error`, `progress`, `store_format`. Reads names and stats only, never contents.
 //!
-//! Decided here: `.git` and `.sparse` are left out; a link to something inside the scanned
+//! Decided here: `.git`, `.sparse` and what an interrupted checkout left are left out; a link to something inside the scanned
 //! directory stays a link, a link to a file elsewhere (as in a Hugging Face cache) is taken as
 //! that file; devices, pipes, sockets, dangling links, links to directories elsewhere and names
 //! that are not UTF-8 or not allowed in a tree are refused.
@@ -16,6 +16,7 @@ use store_format::limits;
 use store_format::tree::check_name;
 
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::flow::output::UNFINISHED;
 use crate::progress::{Note, Progress};
 
 /// One thing under the scanned path.
@@ -132,7 +133,8 @@ impl Scan<'_> {
         for entry in std::fs::read_dir(directory).at("list", directory)? {
             let entry = entry.at("list", directory)?;
             let name = entry.file_name();
-            if name.as_bytes() == b".git" || name.as_bytes() == b".sparse" {
+            let bytes = name.as_bytes();
+            if bytes == b".git" || bytes == b".sparse" || bytes.starts_with(UNFINISHED.as_bytes()) {
                 continue;
             }
             names.push(text_of(&name, &entry.path())?.to_owned());

@@ -33,13 +33,14 @@ impl Head {
         }
     }
 
-    /// What revision `HEAD` stands for: what the branch points to, else the commit.
+    /// What revision `HEAD` stands for: what the branch points to, or the commit where there is
+    /// no branch. A branch whose first commit was undone stands for nothing.
     #[must_use]
     pub fn resolve(&self, table: &ReferenceTable) -> Option<CommitId> {
-        let branch = self.branch.as_ref();
-        branch
-            .and_then(|branch| table.get(&format!("{BRANCHES}{branch}")))
-            .or(self.commit)
+        match &self.branch {
+            Some(branch) => table.get(&format!("{BRANCHES}{branch}")),
+            None => self.commit,
+        }
     }
 
     /// Reads the file; nothing for a bare store.

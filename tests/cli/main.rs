@@ -1,10 +1,19 @@
 //! What people and scripts see: the real program in a folder of its own, with a clean environment.
 
+mod attach;
+mod cat;
+mod checkout;
 mod config;
+mod diff;
 mod help;
+mod history;
+mod names;
 mod remote;
+mod show;
+mod status;
+mod undo;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -49,6 +58,8 @@ impl Sandbox {
             .env_clear()
             .env("HOME", self.path().join("home"))
             .env("TZ", "UTC")
+            .env("SPARSE_AUTHOR", "Ada Lovelace <ada@example.org>")
+            .env("SPARSE_DATE", "2024-05-06T07:08:09Z")
             .stdin(Stdio::null());
         command
     }
@@ -90,4 +101,75 @@ impl Sandbox {
         assert_eq!(seen.out, "", "{words:?}");
         (seen.code, seen.err)
     }
+
+    /// A real store with a work tree in `work`.
+    pub(crate) fn with_store(self) -> Self {
+        self.ok(&["init", "work"]);
+        self
+    }
+
+    /// A path in the work tree.
+    pub(crate) fn work(&self, path: &str) -> PathBuf {
+        self.path().join("work").join(path)
+    }
+
+    /// Writes a file of the work tree.
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.work(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+
+    /// What a file of the work tree holds.
+    pub(crate) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.work(path)).expect("a file")
+    }
+
+    /// Commits the work tree at a second of 2024; gives the id.
+    pub(crate) fn commit(&self, message: &str, second: u32) -> String {
+        let output = self
+            .command(&["-C", "work", "-q", "commit", "-m", message])
+            .env("SPARSE_DATE", format!("2024-05-06T07:08:{second:02}Z"))
+            .output()
+            .expect("the program runs");
+        let seen = self.seen(&output);
+        assert_eq!((seen.code, seen.err.as_str()), (0, ""), "{message}");
+        seen.out.trim().to_owned()
+    }
+
+    /// Runs a verb in the work tree that must succeed.
+    pub(crate) fn at_work(&self, words: &[&str]) -> String {
+        self.ok(&[&["-C", "work"], words].concat())
+    }
+
+    /// Runs a verb in the work tree that must fail.
+    pub(crate) fn refused(&self, words: &[&str]) -> (i32, String) {
+        self.fails(&[&["-C", "work"], words].concat())
+    }
+
+    /// The JSON documents that a verb prints, one a line.
+    pub(crate) fn json(&self, words: &[&str]) -> Vec<serde_json::Value> {
+        let printed = self.at_work(&[words, &["--json"]].concat());
+        let documents = printed.lines().map(serde_json::from_str);
+        documents.map(|document| document.expect("JSON")).collect()
+    }
+}
+
+/// A safetensors file of F32 tensors, each with a shape and one value for all elements.
+pub(crate) fn safetensors(tensors: &[(&str, &[u64], f32)]) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape, value) in tensors {
+        let start = data.len();
+        let elements: u64 = shape.iter().product();
+        (0..elements).for_each(|_| data.extend(value.to_le_bytes()));
+        let entry = serde_json::json!({
+            "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()],
+        });
+        header.insert((*name).to_owned(), entry);
+    }
+    let header = serde_json::Value::from(header).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend(data);
+    file
 }

@@ -195,7 +195,8 @@ pub struct ShowArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   $ sparse ls main
-  $ sparse ls -z v1.0:shards")]
+  $ sparse ls -z v1.0:shards
+  $ sparse ls --tensors main:model.safetensors")]
 pub struct LsArgs {
     /// The version, and a folder in it; what is checked out if not given
     #[arg(value_name = "REV[:PATH]")]
@@ -203,6 +204,9 @@ pub struct LsArgs {
     /// End names with a NUL byte and do not escape them
     #[arg(short = 'z', long = "null")]
     pub nul: bool,
+    /// List the tensors in the files: names, types, shapes
+    #[arg(long, conflicts_with = "nul")]
+    pub tensors: bool,
 }
 
 /// `sparse cat`

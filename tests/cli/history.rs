@@ -1,0 +1,88 @@
+//! `sparse log`.
+
+use crate::Sandbox;
+
+/// Three commits on main.
+fn three() -> (Sandbox, [String; 3]) {
+    let sandbox = Sandbox::new().with_store();
+    let ids = [1, 2, 3].map(|number| {
+        sandbox.write("a.txt", format!("content {number}\n"));
+        sandbox.commit(&format!("the {number}. commit\n\nwith a body"), number)
+    });
+    (sandbox, ids)
+}
+
+#[test]
+fn commits_are_listed_newest_first() {
+    let (sandbox, [first, second, third]) = three();
+    let printed = sandbox.at_work(&["log"]);
+    let expected = format!(
+        "commit {} (main)\n\
+         base    {} (derived, found)\n\
+         author  Ada Lovelace <ada@example.org>\n\
+         date    2024-05-06 07:08:03 +00:00\n\
+         \n\
+         \u{20}   the 3. commit\n\
+         \n\
+         \u{20}   with a body\n\
+         \n\
+         commit {}\n",
+        &third[..12],
+        &second[..12],
+        &second[..12]
+    );
+    assert!(printed.starts_with(&expected), "{printed}");
+    assert_eq!(
+        sandbox.at_work(&["log", "-q"]),
+        format!("{third}\n{second}\n{first}\n")
+    );
+    assert_eq!(
+        sandbox.at_work(&["log", "-q", "-2", "main~1"]),
+        format!("{second}\n{first}\n")
+    );
+    assert_eq!(sandbox.at_work(&["log", "-q", "-0"]), "");
+}
+
+#[test]
+fn json_has_a_document_a_line() {
+    let (sandbox, [first, second, _]) = three();
+    let documents = sandbox.json(&["log", "main~1"]);
+    assert_eq!(documents.len(), 2);
+    let newest = &documents[0];
+    assert_eq!(newest["schema"], "sparse.log/1");
+    assert_eq!(newest["commit"], second.as_str());
+    assert_eq!(newest["parents"][0], first.as_str());
+    assert_eq!(newest["origins"][0]["base"], first.as_str());
+    assert_eq!(newest["origins"][0]["stated"], false);
+    assert_eq!(newest["time"], "2024-05-06T07:08:02Z");
+    assert_eq!(newest["message"], "the 2. commit\n\nwith a body");
+    assert_eq!(documents[1]["origins"], serde_json::json!([]));
+}
+
+#[test]
+fn a_graph_of_one_line_is_a_column() {
+    let (sandbox, [first, ..]) = three();
+    sandbox.at_work(&["tag", "v1", "main~2"]);
+    let printed = sandbox.at_work(&["log", "--graph"]);
+    let rows: Vec<&str> = printed.lines().collect();
+    assert!(rows[0].starts_with("*  commit "), "{printed}");
+    assert!(rows[1].starts_with("|  base    "), "{printed}");
+    assert!(printed.contains(&format!("\n*  commit {} (tag v1)\n", &first[..12])));
+    // Nothing leads down from the first commit.
+    let last = rows.iter().rposition(|row| row.starts_with('*')).unwrap();
+    assert!(rows[last + 1].starts_with("   author"), "{printed}");
+}
+
+#[test]
+fn an_empty_store_has_no_log() {
+    let sandbox = Sandbox::new().with_store();
+    let (code, err) = sandbox.refused(&["log"]);
+    assert_eq!(code, 3);
+    assert!(err.contains("there is no commit here yet"), "{err}");
+    let (code, err) = sandbox.refused(&["log", "mian"]);
+    assert_eq!(code, 3);
+    assert!(
+        err.contains("there is no branch, tag or commit 'mian'"),
+        "{err}"
+    );
+}
