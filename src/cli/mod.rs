@@ -13,14 +13,19 @@ mod completions;
 mod config;
 pub mod env;
 pub mod errors;
+mod fsck;
+mod gc;
 mod help;
 mod init;
 pub mod out;
 pub mod place;
 mod remote;
+mod repack;
+mod repair;
 pub mod session;
 pub mod settings;
 pub mod signal;
+mod stats;
 pub mod text;
 mod version;
 
@@ -261,6 +266,11 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Init(args) => init::run(context, args),
         Verb::Commit(args) => commit::run(context, args),
         Verb::Checkout(args) => checkout::run(context, args),
+        Verb::Stats(args) => stats::run(context, args),
+        Verb::Gc(args) => gc::run(context, args),
+        Verb::Fsck(args) => fsck::run(context, args),
+        Verb::Repair(args) => repair::run(context, args),
+        Verb::Repack(args) => repack::run(context, args),
         Verb::Clone(_)
         | Verb::Status(_)
         | Verb::Log(_)
@@ -274,12 +284,7 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         | Verb::Undo(_)
         | Verb::Push(_)
         | Verb::Fetch(_)
-        | Verb::Pull(_)
-        | Verb::Stats(_)
-        | Verb::Fsck(_)
-        | Verb::Repair(_)
-        | Verb::Gc(_)
-        | Verb::Repack(_) => Err(Error::new(
+        | Verb::Pull(_) => Err(Error::new(
             Kind::Unsupported,
             "this verb is not in this version yet",
         )),

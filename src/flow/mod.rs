@@ -5,12 +5,18 @@
 pub mod attribute;
 pub mod checkout;
 pub mod closure;
+pub mod collect;
 pub mod commit;
+pub mod fsck;
+mod fsck_graph;
 pub mod output;
 pub mod partial;
 pub mod read;
+pub mod repack;
+pub mod repair;
 pub mod revision;
 pub mod scan;
+pub mod stats;
 pub mod tree;
 pub mod worktree;
 pub mod write;

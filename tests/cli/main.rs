@@ -1,5 +1,6 @@
 //! What people and scripts see: the real program in a folder of its own, with a clean environment.
 
+mod care;
 mod config;
 mod help;
 mod remote;
