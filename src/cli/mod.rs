@@ -16,6 +16,8 @@ mod config;
 mod diff;
 pub mod env;
 pub mod errors;
+mod fsck;
+mod gc;
 mod help;
 mod init;
 mod log;
@@ -23,10 +25,13 @@ mod ls;
 pub mod out;
 pub mod place;
 mod remote;
+mod repack;
+mod repair;
 pub mod session;
 pub mod settings;
 mod show;
 pub mod signal;
+mod stats;
 mod status;
 mod tag;
 pub mod text;
@@ -301,15 +306,12 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Tag(args) => tag::run(context, args),
         Verb::Attach(args) => attach::run(context, args),
         Verb::Undo(args) => undo::run(context, args),
-        Verb::Clone(_)
-        | Verb::Push(_)
-        | Verb::Fetch(_)
-        | Verb::Pull(_)
-        | Verb::Stats(_)
-        | Verb::Fsck(_)
-        | Verb::Repair(_)
-        | Verb::Gc(_)
-        | Verb::Repack(_) => Err(Error::new(
+        Verb::Stats(args) => stats::run(context, args),
+        Verb::Gc(args) => gc::run(context, args),
+        Verb::Fsck(args) => fsck::run(context, args),
+        Verb::Repair(args) => repair::run(context, args),
+        Verb::Repack(args) => repack::run(context, args),
+        Verb::Clone(_) | Verb::Push(_) | Verb::Fetch(_) | Verb::Pull(_) => Err(Error::new(
             Kind::Unsupported,
             "this verb is not in this version yet",
         )),

@@ -12,15 +12,18 @@ use store_format::tree::{Node, Tree};
 
 use crate::error::{Kind as ErrorKind, Result};
 use crate::flow::read::Rebuilder;
-use crate::store::read::Reader;
+use crate::store::read::{Reader, Wholeness};
 
 /// A walk over a graph of objects, each visited once.
 #[derive(Default)]
 pub struct Closure {
     /// Every record that was reached.
     pub live: HashSet<RecordId>,
-    /// Records that were reached and are not here.
-    pub missing: Vec<RecordId>,
+    /// Objects that were reached and are not here: what lies behind them is not known.
+    pub missing_objects: Vec<RecordId>,
+    /// Chunks that were reached and cannot be rebuilt from what is here.
+    pub missing_chunks: Vec<RecordId>,
+    wholeness: Wholeness,
 }
 
 impl Closure {
@@ -47,7 +50,7 @@ impl Closure {
                 continue;
             }
             match self.visit(rebuilder, &step, &mut open) {
-                Err(error) if error.kind() == ErrorKind::NotFound => self.missing.push(id),
+                Err(error) if error.kind() == ErrorKind::NotFound => self.missing_objects.push(id),
                 other => other?,
             }
         }
@@ -91,15 +94,15 @@ impl Closure {
 
     /// A chunk and, by the indexes, what every copy of it is predicted from.
     fn chunk(&mut self, reader: &Reader, id: RecordId) {
+        if !self.live.contains(&id) && !self.wholeness.of(reader, &id) {
+            self.missing_chunks.push(id);
+        }
         let mut open = vec![id];
         while let Some(id) = open.pop() {
             if !self.live.insert(id) {
                 continue;
             }
             let places = reader.places(&id);
-            if places.is_empty() {
-                self.missing.push(id);
-            }
             open.extend(
                 places
                     .iter()
@@ -135,5 +138,6 @@ pub fn missing(reader: &Reader, roots: &[CommitId]) -> Result<Vec<RecordId>> {
     let rebuilder = Rebuilder::new(reader.clone());
     let mut closure = Closure::default();
     closure.add(&rebuilder, roots, &|_| false)?;
-    Ok(closure.missing)
+    closure.missing_objects.append(&mut closure.missing_chunks);
+    Ok(closure.missing_objects)
 }

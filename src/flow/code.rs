@@ -17,7 +17,7 @@ use crate::bytes::{FileBytes, ReadAt};
 use crate::codec::planes::Width;
 use crate::codec::residual::{self, Prediction, Statistics, TensorShape};
 use crate::codec::{self, Coded, Elements, Level};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flow::read::Rebuilder;
 use crate::flow::survey::{SharedModel, Survey};
 use crate::layout::{Parsed, cut};
@@ -219,7 +219,7 @@ impl Source<'_> {
             return Ok(());
         }
         let predicted = match self.prediction(span)? {
-            Some(view) => Some(self.writer.rebuilder.view(&view)?),
+            Some(view) => self.predicted(&view)?,
             None => None,
         };
         let statistics = Statistics::new(survey.shape, self.writer.level, predicted.is_some());
@@ -276,6 +276,15 @@ impl Source<'_> {
             .then_some(view))
     }
 
+    /// The bytes of a view; nothing where the base is hurt: a file can be kept all the same, and
+    /// what is lost heals by it.
+    fn predicted(&self, view: &View) -> Result<Option<Vec<u8>>> {
+        match self.writer.rebuilder.view(view) {
+            Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// One more than the deepest source, if that is within the limit.
     fn depth(&self, view: &View) -> Option<u8> {
         let sources = view.parts.iter().filter(|part| !part.is_zeros());
@@ -298,9 +307,10 @@ impl Source<'_> {
         let view = self.prediction(span)?;
         let source = view.and_then(|view| self.depth(&view).map(|depth| (view, depth)));
         let predicted = match &source {
-            Some((view, _)) => Some(self.writer.rebuilder.view(view)?),
+            Some((view, _)) => self.predicted(view)?,
             None => None,
         };
+        let source = source.filter(|_| predicted.is_some());
         // A model was made for exactly one of both cases.
         let model = model.filter(|_| self.is_based(span) == predicted.is_some());
         let coded = self.smallest(span, plain.bytes(), predicted.as_deref(), model);

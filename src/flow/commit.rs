@@ -153,6 +153,10 @@ fn try_commit(
         }
     };
     let base_files = match base {
+        // A hurt version can be committed on: what is lost heals by it.
+        Some(base) if request.base == BaseChoice::Auto => {
+            whole(files_of(&rebuilder, &base))?.unwrap_or_default()
+        }
         Some(base) => files_of(&rebuilder, &base)?,
         None => Vec::new(),
     };
@@ -180,11 +184,17 @@ fn try_commit(
     let tree = tree::write(&txn, &leaves)?;
     let parents: Vec<_> = parent.into_iter().collect();
     if let Some(parent) = parent {
-        let before = rebuilder.object::<Commit>(&parent)?;
-        if before.tree == tree && request.attributes.is_empty() {
+        let before = whole(rebuilder.object::<Commit>(&parent))?;
+        if before.is_some_and(|before| before.tree == tree) && request.attributes.is_empty() {
             report.commit = parent;
             report.unchanged = true;
-            return Ok((None, report));
+            if txn.is_empty() || request.dry_run {
+                return Ok((None, report));
+            }
+            // Something of the content was lost, and is here again.
+            report.new_bytes = txn.seal()?;
+            let heal = deed(request, "heal", Vec::new());
+            return Ok((Some(txn.publish(&heal, None)?), report));
         }
     }
     let origin = |base| Origin {
@@ -207,21 +217,34 @@ fn try_commit(
         report.new_bytes = txn.seal()?;
         return Ok((None, report));
     }
-    let deed = Deed {
-        verb: "commit".into(),
-        author: request.signature.author.clone(),
-        time: request.signature.time,
-        changes: vec![Change {
-            name: reference,
-            old: parent,
-            new: Some(report.commit),
-        }],
-        undoes: None,
+    let change = Change {
+        name: reference,
+        old: parent,
+        new: Some(report.commit),
     };
+    let deed = deed(request, "commit", vec![change]);
     let roots = [report.commit];
     let missing = |reader: &_| closure::missing(reader, &roots);
     report.new_bytes = txn.seal()?;
     Ok((Some(txn.publish(&deed, Some(&missing))?), report))
+}
+
+/// Nothing for what is lost or damaged.
+fn whole<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn deed(request: &Request<'_>, verb: &str, changes: Vec<Change>) -> Deed {
+    Deed {
+        verb: verb.into(),
+        author: request.signature.author.clone(),
+        time: request.signature.time,
+        changes,
+        undoes: None,
+    }
 }
 
 fn write_files(

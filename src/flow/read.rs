@@ -170,7 +170,10 @@ impl Rebuilder {
     }
 
     /// The model of a modelled coding, read from its side chunk and kept for the tensor's others.
-    fn model(&self, recipe: &Recipe) -> Result<Option<Arc<Model>>> {
+    ///
+    /// # Errors
+    /// As [`Rebuilder::chunk`]; parameters that make no sense.
+    pub fn model(&self, recipe: &Recipe) -> Result<Option<Arc<Model>>> {
         if !recipe.coding.is_modelled() {
             return Ok(None);
         }

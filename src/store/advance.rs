@@ -163,7 +163,7 @@ fn writable_head(disk: &dyn Disk) -> Result<Head> {
             "'{}' is damaged: the store can be read, but not changed",
             paths::table(number)
         ))
-        .hint("run 'sparse fsck --repair'"));
+        .hint("run 'sparse repair'"));
     }
     Ok(head)
 }

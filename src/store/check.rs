@@ -1,198 +1,318 @@
-//! Checks what the store holds without decoding it, and makes a damaged newest table again.
+//! Whether the files of a store are what they must be, each by itself. Reads only.
 //!
-//! May use: `error`, `disk`, `store::{advance, files, index, ops, pack_read, paths, refs}`.
-//! Changes nothing unless it is asked to repair.
+//! May use: `error`, `store::{files, index, leases, merged, ops, paths, refs}`. Knows nothing of
+//! what records hold; whether chunks can be rebuilt is asked above.
+
+use std::collections::HashSet;
 
 use store_format::ids::{OperationId, PackId, RecordId};
-use store_format::limits;
 use store_format::pack::Index;
-use store_format::reference::{TABLE_MAGIC, encode_file};
+use store_format::record::RecordHeader;
+use store_format::reference::Operation;
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::store::Store;
-use crate::store::advance;
 use crate::store::files;
-use crate::store::index::Origin;
+use crate::store::leases;
+use crate::store::merged::{self, Merged};
 use crate::store::ops;
+use crate::store::pack_read::{read_entry, take_record};
 use crate::store::paths;
-use crate::store::refs::{self, Head};
+use crate::store::refs;
 
-/// Bytes that are hashed at once.
-const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of a pack that are hashed at a time.
+const HASHED_BYTES: usize = 1 << 20;
 
-/// What is wrong with a pack.
-#[derive(Debug, Default)]
-pub struct PackCheck {
-    /// Bytes that were read.
+/// A file that is not what it must be, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HurtFile {
+    /// Its path in the store's directory.
+    pub path: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What a look at a pack found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackState {
+    /// Its length.
     pub bytes: u64,
-    /// Records that were looked at.
-    pub records: usize,
-    /// What is wrong with the pack as a whole.
-    pub hurt: Vec<Error>,
-    /// Records whose stored bytes are damaged. Another copy may be whole.
-    pub hurt_records: Vec<(RecordId, Error)>,
+    /// Its records, as far as they are known.
+    pub records: u64,
+    /// What is wrong with the file itself: its name, header, table or trailer.
+    pub damage: Vec<String>,
+    /// Records that are not what they must be, and why.
+    pub hurt: Vec<(RecordId, String)>,
+}
+
+/// The reference tables and the operations behind them.
+#[derive(Clone, Debug, Default)]
+pub struct ChainState {
+    /// Tables that cannot be read, ascending.
+    pub tables: Vec<(u64, HurtFile)>,
+    /// The number of the newest table, readable or not.
+    pub newest: Option<u64>,
+    /// The operations from the newest to the first, as far as they can be read.
+    pub operations: Vec<(OperationId, Operation)>,
+    /// Operations of the chain that cannot be read.
+    pub broken: Vec<HurtFile>,
+    /// Other files among the operations that cannot be read.
+    pub strays: Vec<HurtFile>,
+    /// Operations that follow the newest one and that no table names: what a writer left that
+    /// stopped before it was acknowledged, or the only trace of a table that was lost.
+    pub unpublished: Vec<(OperationId, Operation)>,
 }
 
 impl Store {
-    /// The packs of the store, ascending.
+    /// Looks at a pack: its table, every record header and every stored check; with `whole` also
+    /// at all bytes between them, by the pack's name. `each` is told of every record that holds.
+    ///
+    /// # Errors
+    /// Whatever `each` refuses; what cannot be read is a finding.
+    pub fn check_pack(
+        &self,
+        pack: &PackId,
+        whole: bool,
+        each: &mut dyn FnMut(&RecordHeader) -> Result<()>,
+    ) -> Result<PackState> {
+        let mut state = PackState::default();
+        let path = paths::pack(pack);
+        let file = match self.0.disk.open(&path).at("open", &path) {
+            Ok(file) => file,
+            Err(error) => {
+                state.damage.push(told(&error));
+                return Ok(state);
+            }
+        };
+        state.bytes = file.bytes();
+        if whole {
+            match self.hash(&path) {
+                Ok(found) if found == *pack => {}
+                Ok(_) => state
+                    .damage
+                    .push("its bytes do not hash to its name".into()),
+                Err(error) => state.damage.push(told(&error)),
+            }
+        }
+        self.0.packs.forget(pack);
+        let index = match self.0.packs.rebuild_index(pack) {
+            Ok((index, hurt)) => {
+                state.damage.extend(hurt.as_ref().map(told));
+                index
+            }
+            Err(error) => {
+                state.damage.push(told(&error));
+                return Ok(state);
+            }
+        };
+        let table = Index::open(&index)?.table;
+        for row in 0..table.len() {
+            let (Some(id), Ok(entry), Ok(needs)) =
+                (table.id(row), table.entry(row), table.needs(row))
+            else {
+                state.damage.push("its table is damaged".into());
+                continue;
+            };
+            state.records += 1;
+            let record =
+                read_entry(&*file, &entry, &path).and_then(|bytes| take_record(bytes, &id, &entry));
+            match record {
+                Ok(record) if !record.header.recipe.needs().into_iter().eq(needs) => {
+                    let why = "its table names other sources than the record";
+                    state.hurt.push((id, why.into()));
+                }
+                Ok(record) => each(&record.header)?,
+                Err(error) => state.hurt.push((id, told(&error))),
+            }
+        }
+        Ok(state)
+    }
+
+    fn hash(&self, path: &str) -> Result<PackId> {
+        let file = self.0.disk.open(path).at("open", path)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; HASHED_BYTES];
+        let mut start = 0;
+        while start < file.bytes() {
+            let left = usize::try_from(file.bytes() - start).unwrap_or(usize::MAX);
+            let part = &mut buffer[..left.min(HASHED_BYTES)];
+            file.read_at(start, part).at("read", path)?;
+            hasher.update(part);
+            start += part.len() as u64;
+        }
+        Ok(PackId::from_bytes(*hasher.finalize().as_bytes()))
+    }
+
+    /// Index files and merged indexes that are missing or differ from what the packs say. They
+    /// can be made again.
     ///
     /// # Errors
     /// A failure of the disk.
-    pub fn packs(&self) -> Result<Vec<PackId>> {
-        Ok(self.reader()?.view.packs().collect())
+    pub fn check_indexes(&self) -> Result<Vec<HurtFile>> {
+        let disk = &*self.0.disk;
+        let mut hurt = Vec::new();
+        for shard in files::list(disk, paths::PACKS)? {
+            let names = files::list(disk, &format!("{}/{shard}", paths::PACKS))?;
+            let packs: HashSet<_> = names.iter().filter_map(|n| paths::parse_pack(n)).collect();
+            for name in &names {
+                let path = format!("{}/{shard}/{name}", paths::PACKS);
+                let why = match (paths::parse_pack(name), paths::parse_index(name)) {
+                    (Some(pack), _) => {
+                        if let Some(why) = self.index_differs(&pack) {
+                            let path = paths::index(&pack);
+                            hurt.push(HurtFile { path, why });
+                        }
+                        continue;
+                    }
+                    (None, Some(pack)) if packs.contains(&pack) => continue,
+                    (None, Some(_)) => "the index of a pack that is not there",
+                    (None, None) => "not a file of the store; it is left alone",
+                };
+                let why = why.into();
+                hurt.push(HurtFile { path, why });
+            }
+        }
+        for name in files::list(disk, paths::MERGED)? {
+            if let Some(why) = self.merged_differs(&name) {
+                let path = format!("{}/{name}", paths::MERGED);
+                hurt.push(HurtFile { path, why });
+            }
+        }
+        Ok(hurt)
     }
 
-    /// Reads a pack whole: its bytes must hash to its name, its index must be its table, and
-    /// every record must hold its checks. Records are not decoded: that needs their sources.
+    /// What is wrong with a pack's index file; nothing where the pack itself cannot say.
+    fn index_differs(&self, pack: &PackId) -> Option<String> {
+        let (wanted, _) = self.0.packs.rebuild_index(pack).ok()?;
+        match self.0.disk.map(&paths::index(pack)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("missing".into()),
+            Err(error) => Some(error.to_string()),
+            Ok(found) if *found != *wanted => Some("differs from the pack's own table".into()),
+            Ok(_) => None,
+        }
+    }
+
+    fn merged_differs(&self, name: &str) -> Option<String> {
+        let path = format!("{}/{name}", paths::MERGED);
+        let bytes = match self.0.disk.map(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Some(error.to_string()),
+        };
+        let merged = match Merged::check(&bytes) {
+            Ok(merged) => merged,
+            Err(error) => return Some(error.to_string()),
+        };
+        let view = self.0.refresh().ok()?;
+        for pack in merged.packs().filter(|pack| view.has_pack(pack)) {
+            let ids = view.ids(&pack).ok()?;
+            let held = |id: &RecordId| merged.find(merged::key_of(id)).contains(&pack);
+            if !ids.iter().all(held) {
+                return Some(format!("does not lead to all records of pack {pack:.12}"));
+            }
+        }
+        None
+    }
+
+    /// Looks at every reference table and every operation record.
     ///
     /// # Errors
-    /// A failure of the disk; what is wrong with the pack is in the answer.
-    pub fn check_pack(&self, pack: &PackId) -> Result<PackCheck> {
-        let mut check = PackCheck::default();
-        let path = paths::pack(pack);
-        let file = self.0.packs.file(pack)?;
-        let mut hasher = blake3::Hasher::new();
-        while check.bytes < file.bytes() {
-            let piece = PIECE_BYTES.min(file.bytes() - check.bytes);
-            let mut bytes = vec![0; usize::try_from(piece).unwrap_or(usize::MAX)];
-            file.read_at(check.bytes, &mut bytes).at("read", &path)?;
-            hasher.update(&bytes);
-            check.bytes += piece;
+    /// A failure of the disk.
+    pub fn check_chain(&self) -> Result<ChainState> {
+        let disk = &*self.0.disk;
+        let mut state = ChainState::default();
+        let mut before = None;
+        for number in refs::numbers(disk)? {
+            state.newest = Some(number);
+            let why = match refs::read(disk, number) {
+                Ok(None) => continue, // cleaned since
+                Ok(Some((id, table))) => {
+                    let follows =
+                        before.is_none_or(|(n, id)| n + 1 < number || table.parent == Some(id));
+                    before = Some((number, id));
+                    if follows {
+                        continue;
+                    }
+                    "does not follow the table before it".into()
+                }
+                Err(error) => told(&error),
+            };
+            let path = paths::table(number);
+            state.tables.push((number, HurtFile { path, why }));
         }
-        if hasher.finalize().as_bytes() != pack.as_bytes() {
-            check
-                .hurt
-                .push(Error::corrupt(format!("'{path}' is damaged")));
-        }
-        match self.0.packs.rebuild_index(pack) {
-            Ok((index, None)) => check.hurt.extend(self.check_index(pack, &index)?),
-            Ok((_, Some(hurt))) | Err(hurt) => check.hurt.push(hurt),
-        }
-        if let Ok(records) = self.reader()?.view.records(pack) {
-            check.records = records.len();
-            for (id, place) in records {
-                if let Err(error) = self.0.packs.record(pack, &id, &place.entry) {
-                    check.hurt_records.push((id, error));
+        let mut on_chain = HashSet::new();
+        let mut next = refs::head(disk).ok().map(|head| head.table.operation);
+        let tip = next;
+        while let Some(id) = next.filter(|id| on_chain.insert(*id)) {
+            match ops::read(disk, &id) {
+                Ok(operation) => {
+                    next = operation.parent;
+                    state.operations.push((id, operation));
+                }
+                Err(error) => {
+                    let (path, why) = (paths::operation(&id), told(&error));
+                    state.broken.push(HurtFile { path, why });
+                    break;
                 }
             }
         }
-        Ok(check)
-    }
-
-    fn check_index(&self, pack: &PackId, table: &[u8]) -> Result<Option<Error>> {
-        let path = paths::index(pack);
-        let max = table.len() as u64 + 1;
-        Ok(match files::read(&*self.0.disk, &path, max) {
-            Ok(Some(bytes)) if bytes == table => None,
-            Ok(None) => Some(Error::not_found(format!("'{path}' is missing"))),
-            Ok(Some(_)) | Err(_) => Some(Error::corrupt(format!("'{path}' is damaged"))),
-        })
-    }
-
-    /// Writes a pack's index anew from the pack.
-    ///
-    /// # Errors
-    /// `Corrupt` where the pack is damaged itself; a failure of the disk.
-    pub fn repair_index(&self, pack: &PackId) -> Result<()> {
-        let (bytes, hurt) = self.0.packs.rebuild_index(pack)?;
-        if let Some(hurt) = hurt {
-            return Err(hurt);
+        for (path, read) in self.operations()? {
+            match read {
+                Ok((id, operation)) => {
+                    if tip.is_some() && operation.parent == tip && !on_chain.contains(&id) {
+                        state.unpublished.push((id, operation));
+                    }
+                }
+                Err(_) if state.broken.iter().any(|broken| broken.path == path) => {}
+                Err(error) => {
+                    let why = told(&error);
+                    state.strays.push(HurtFile { path, why });
+                }
+            }
         }
-        Index::check(&bytes)?;
+        Ok(state)
+    }
+
+    /// Every operation record that is there, on the chain or not, by its path.
+    pub(super) fn operations(&self) -> Result<Vec<(String, Result<(OperationId, Operation)>)>> {
         let disk = &*self.0.disk;
-        let temp = format!("{}/{}", paths::TMP, files::unique(&self.0.host)?);
-        files::write(disk, &temp, &bytes).at("write", &temp)?;
-        let path = paths::index(pack);
-        disk.replace(&temp, &path).at("name", &path)
-    }
-
-    /// Records of a damaged pack that no other pack holds.
-    ///
-    /// # Errors
-    /// A failure of the disk.
-    pub fn only_in(&self, pack: &PackId, records: &[RecordId]) -> Result<Vec<RecordId>> {
-        let reader = self.reader()?;
-        let elsewhere = |id: &&RecordId| {
-            let places = reader.places(id);
-            !places
-                .iter()
-                .any(|place| place.origin != Origin::Pack(*pack))
-        };
-        Ok(records.iter().filter(elsewhere).copied().collect())
-    }
-
-    /// Walks the chain of operations from the newest to the first.
-    ///
-    /// # Errors
-    /// A record of the chain that is missing or damaged.
-    pub fn check_operations(&self) -> Result<u64> {
-        let mut next = Some(self.head()?.table.operation);
-        let mut count = 0;
-        while let Some(id) = next {
-            next = self.operation(&id)?.parent;
-            count += 1;
-        }
-        Ok(count)
-    }
-
-    /// Makes a damaged newest table again from its operation: the one that the damaged bytes
-    /// name, else the only one that follows the table before.
-    ///
-    /// # Errors
-    /// `Corrupt` where nothing tells which operation it was; a failure of the disk.
-    pub fn repair_newest_table(&self) -> Result<Option<u64>> {
-        let disk = &*self.0.disk;
-        let head = refs::head(disk)?;
-        let Some(number) = head.damaged else {
-            return Ok(None);
-        };
-        if number != head.table.number + 1 {
-            return Err(Error::corrupt(format!(
-                "several reference tables are damaged, up to '{}'",
-                paths::table(number)
-            )));
-        }
-        let operation = self.operation_of(number, &head)?;
-        let write_id = files::random(&self.0.host)?;
-        let record = ops::read(disk, &operation)?;
-        let table = advance::table_on(&head, &record, operation, write_id);
-        let temp = format!("{}/{}", paths::TMP, files::unique(&self.0.host)?);
-        // Kept under another name: what is damaged may still tell something.
-        let path = paths::table(number);
-        let aside = format!("{}/{number:016}.damaged", paths::REFS);
-        let hurt = files::read(disk, &path, limits::TABLE_BYTES_MAX)?.unwrap_or_default();
-        files::remove(disk, &aside)?;
-        files::write(disk, &aside, &hurt).at("write", &aside)?;
-        let (_, bytes) = encode_file(TABLE_MAGIC, &table)?;
-        files::write(disk, &temp, &bytes).at("write", &temp)?;
-        // At once, so that nobody finds the number free and builds on the table before.
-        disk.replace(&temp, &path).at("name", &path)?;
-        disk.sync_dir(paths::REFS).at("synchronise", paths::REFS)?;
-        Ok(Some(number))
-    }
-
-    fn operation_of(&self, number: u64, head: &Head) -> Result<OperationId> {
-        let disk = &*self.0.disk;
-        let path = paths::table(number);
-        let hurt = files::read(disk, &path, limits::TABLE_BYTES_MAX)?.unwrap_or_default();
-        let mut candidates = Vec::new();
+        let mut found = Vec::new();
         for shard in files::list(disk, paths::OPS)? {
             for name in files::list(disk, &format!("{}/{shard}", paths::OPS))? {
-                let Ok(id) = name.parse::<OperationId>() else {
-                    continue;
+                let read = match name.parse::<OperationId>() {
+                    Ok(id) => ops::read(disk, &id).map(|operation| (id, operation)),
+                    Err(_) => Err(Error::corrupt("not the name of an operation")),
                 };
-                if ops::read(disk, &id).is_ok_and(|o| o.parent == Some(head.table.operation)) {
-                    candidates.push(id);
-                }
+                found.push((format!("{}/{shard}/{name}", paths::OPS), read));
             }
         }
-        let named = |id: &&OperationId| hurt.windows(32).any(|bytes| bytes == id.as_bytes());
-        match (candidates.iter().find(named), candidates.as_slice()) {
-            (Some(id), _) | (None, [id]) => Ok(*id),
-            _ => Err(Error::corrupt(format!(
-                "{} operations may have made '{path}', and its bytes do not tell which",
-                candidates.len()
-            ))),
+        Ok(found)
+    }
+
+    /// Lists of condemned packs that cannot be read.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn check_condemned(&self) -> Result<Vec<HurtFile>> {
+        let disk = &*self.0.disk;
+        let mut hurt = Vec::new();
+        for name in files::list(disk, paths::CONDEMNED)? {
+            match leases::sentence(disk, &name) {
+                Ok(_) => {}
+                Err(error) if error.kind() == Kind::Corrupt => hurt.push(HurtFile {
+                    path: format!("{}/{name}", paths::CONDEMNED),
+                    why: told(&error),
+                }),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(hurt)
+    }
+}
+
+/// A failure and its nearest cause in one line.
+pub(super) fn told(error: &Error) -> String {
+    match error.causes().first() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }

@@ -5,7 +5,7 @@
 //! collection's, and then what it needs is marked, or after it, and then its writer has seen the
 //! new epoch and looked for what it needs again. Clocks only protect readers.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use store_format::ids::{CommitId, PackId, RecordId};
@@ -100,6 +100,27 @@ impl Store {
         gc_plan::plan(&reader, &marked.live, policy, &leased(&self.0)?)
     }
 
+    /// What a collection would keep of each pack that nobody is about to publish or to delete:
+    /// one copy of each record that is alive.
+    ///
+    /// # Errors
+    /// As [`Store::gc_plan`].
+    pub fn gc_kept(
+        &self,
+        policy: &GcPolicy,
+        mark: Mark<'_>,
+    ) -> Result<BTreeMap<PackId, Vec<Live>>> {
+        let mut marked = Marked::default();
+        let head = refs::head(&*self.0.disk)?;
+        let reader = marked.look(&self.0, &head, policy, mark)?;
+        let leased = leased(&self.0)?;
+        let mut kept: BTreeMap<_, _> = gc_plan::keep(&reader, &marked.live, policy)
+            .into_iter()
+            .collect();
+        kept.retain(|pack, _| !leased.contains(pack) && !reader.barred.contains(pack));
+        Ok(kept)
+    }
+
     /// Carries out what was condemned long enough ago, then condemns anew what is dead now.
     /// Works on a full disk.
     ///
@@ -110,12 +131,12 @@ impl Store {
             abandoned: sweep(&self.0)?,
             ..GcReport::default()
         };
-        self.carry_out(deed, policy, mark, &mut report)?;
+        self.carry_out(deed, policy, mark, &mut report, None)?;
         // What is wholly dead first: it makes room for what must be written.
         let plan = self.gc_plan(policy, mark)?;
         if !plan.dead.is_empty() {
             self.condemn(plan.dead.clone())?;
-            self.carry_out(deed, policy, mark, &mut report)?;
+            self.carry_out(deed, policy, mark, &mut report, None)?;
         }
         let rewritten = match self.rewrite(deed, &plan) {
             Err(error) if error.kind() == Kind::Full => Vec::new(), // for the next time
@@ -124,7 +145,7 @@ impl Store {
         if !rewritten.is_empty() {
             self.condemn(rewritten.clone())?;
             report.rewritten = rewritten;
-            self.carry_out(deed, policy, mark, &mut report)?;
+            self.carry_out(deed, policy, mark, &mut report, None)?;
         }
         let waiting = leases::condemned(&*self.0.disk)?;
         report.waiting = waiting.into_iter().collect();
@@ -132,8 +153,31 @@ impl Store {
         Ok(report)
     }
 
-    /// Phase 1: from now on nobody comes to depend on these packs.
-    fn condemn(&self, packs: Vec<PackId>) -> Result<()> {
+    /// Deletes packs whose live records were written anew elsewhere, at once, as far as nothing
+    /// alive needs them; a reader that knew a place in them looks again. What other collections
+    /// condemned is left to them.
+    ///
+    /// # Errors
+    /// As [`Store::gc`].
+    pub fn retire(
+        &self,
+        deed: &Deed,
+        policy: &GcPolicy,
+        mark: Mark<'_>,
+        packs: Vec<PackId>,
+    ) -> Result<GcReport> {
+        let mut report = GcReport::default();
+        let at_once = GcPolicy {
+            grace_ms: 0,
+            ..policy.clone()
+        };
+        let list = self.condemn(packs)?;
+        self.carry_out(deed, &at_once, mark, &mut report, Some(&list))?;
+        Ok(report)
+    }
+
+    /// Phase 1: from now on nobody comes to depend on these packs. Gives the list's name.
+    fn condemn(&self, packs: Vec<PackId>) -> Result<String> {
         let shared = &self.0;
         let sentence = Sentence {
             time_ms: (shared.host.now_ms)(),
@@ -147,21 +191,25 @@ impl Store {
             files::write(disk, &temp, sentence.encode().as_bytes()).at("write", &temp)?;
             files::name_once(disk, &temp, &path)?;
             let synced = disk.sync_dir(paths::CONDEMNED);
-            synced.at("synchronise", paths::CONDEMNED)
+            synced.at("synchronise", paths::CONDEMNED)?;
+            Ok(name)
         })
     }
 
-    /// Phase 2 for every list whose grace is over: look again, publish the deletion, delete.
+    /// Phase 2 for every list whose grace is over, or for one of them: look again, publish the
+    /// deletion, delete.
     fn carry_out(
         &self,
         deed: &Deed,
         policy: &GcPolicy,
         mark: Mark<'_>,
         report: &mut GcReport,
+        only: Option<&str>,
     ) -> Result<()> {
         let shared = &self.0;
         let now = (shared.host.now_ms)();
         let mut due = leases::sentences(&*shared.disk)?;
+        due.retain(|(name, _)| only.is_none_or(|only| name == only));
         due.retain(|(_, list)| now.saturating_sub(list.time_ms) >= policy.grace_ms);
         if due.is_empty() {
             return Ok(());
@@ -257,7 +305,7 @@ impl Marked {
             return Err(
                 Error::corrupt("nothing is collected while a pack is damaged")
                     .because(failure)
-                    .hint("run 'sparse fsck --heal'"),
+                    .hint("run 'sparse repair'"),
             );
         }
         if !new.is_empty() {
@@ -284,7 +332,15 @@ fn roots(shared: &Shared, head: &Head, policy: &GcPolicy) -> Result<BTreeSet<Roo
     let mut next = Some(head.table.operation);
     let mut seen = 0;
     while let Some(id) = next {
-        let operation = ops::read(&*shared.disk, &id)?;
+        let operation = match ops::read(&*shared.disk, &id) {
+            Ok(operation) => operation,
+            Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => {
+                // The tables that are left know what the lost record and those before it did.
+                roots.extend(roots_of_tables(shared)?);
+                break;
+            }
+            Err(error) => return Err(error),
+        };
         let young = now.saturating_sub(operation.time) < policy.keep_seconds;
         if !young && seen >= policy.keep_operations {
             break;
@@ -302,6 +358,20 @@ fn roots(shared: &Shared, head: &Head, policy: &GcPolicy) -> Result<BTreeSet<Roo
         }
         seen += 1;
         next = operation.parent;
+    }
+    Ok(roots)
+}
+
+/// What any table that is left points to.
+fn roots_of_tables(shared: &Shared) -> Result<Vec<Root>> {
+    let mut roots = Vec::new();
+    for number in refs::numbers(&*shared.disk)? {
+        if let Ok(Some((_, table))) = refs::read(&*shared.disk, number) {
+            roots.extend(table.references.iter().map(|reference| Root {
+                commit: reference.commit,
+                required: false,
+            }));
+        }
     }
     Ok(roots)
 }

@@ -83,7 +83,7 @@ pub(super) fn plan(
 }
 
 /// Chooses one copy of each record that is alive or that a kept copy needs.
-fn keep(
+pub(super) fn keep(
     reader: &Reader,
     live: &HashSet<RecordId>,
     policy: &GcPolicy,

@@ -153,18 +153,28 @@ impl Sentence {
 pub fn sentences(disk: &dyn Disk) -> Result<Vec<(String, Sentence)>> {
     let mut sentences = Vec::new();
     for name in files::list(disk, paths::CONDEMNED)? {
-        let path = format!("{}/{name}", paths::CONDEMNED);
-        let Some(bytes) = files::read(disk, &path, FILE_BYTES_MAX)? else {
-            continue; // carried out since
-        };
-        let text = std::str::from_utf8(&bytes).ok();
-        let sentence = text.and_then(Sentence::decode).ok_or_else(|| {
-            Error::corrupt(format!("'{path}' is damaged"))
-                .hint("make sure that no gc runs, remove the file and run 'sparse gc' again")
-        })?;
-        sentences.push((name, sentence));
+        if let Some(sentence) = sentence(disk, &name)? {
+            sentences.push((name, sentence));
+        }
     }
     Ok(sentences)
+}
+
+/// A list by its name; nothing if it was carried out since.
+///
+/// # Errors
+/// As [`sentences`].
+pub fn sentence(disk: &dyn Disk, name: &str) -> Result<Option<Sentence>> {
+    let path = format!("{}/{name}", paths::CONDEMNED);
+    let Some(bytes) = files::read(disk, &path, FILE_BYTES_MAX)? else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&bytes).ok();
+    let sentence = text.and_then(Sentence::decode).ok_or_else(|| {
+        Error::corrupt(format!("'{path}' is damaged"))
+            .hint("make sure that no gc runs, then run 'sparse repair'")
+    })?;
+    Ok(Some(sentence))
 }
 
 /// All packs of all lists.

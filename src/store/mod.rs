@@ -8,6 +8,7 @@ pub mod check;
 mod files;
 pub mod gc;
 pub mod gc_plan;
+pub mod heal;
 pub mod host;
 pub mod index;
 pub mod leases;
@@ -19,6 +20,7 @@ pub mod pack_write;
 pub mod paths;
 pub mod read;
 pub mod refs;
+mod salvage;
 pub mod staged;
 pub mod txn;
 

@@ -200,6 +200,21 @@ fn index_of_table(file: &dyn Opened, pack: &PackId) -> std::result::Result<Vec<u
     Ok(Index::encode(pack, file.bytes(), &trailer, &table))
 }
 
+/// The entry of a record that lies at an offset.
+#[must_use]
+pub fn entry_of(header: &RecordHeader, offset: u64, header_bytes: usize) -> Entry {
+    Entry {
+        offset,
+        header_bytes: u32::try_from(header_bytes).unwrap_or(u32::MAX),
+        stored_bytes: header.stored_bytes,
+        plain_bytes: header.plain_bytes,
+        kind: header.kind,
+        predictor: header.recipe.predictor,
+        coding: header.recipe.coding,
+        depth: header.recipe.depth,
+    }
+}
+
 /// Walks the headers of the records from the start, as far as they hold.
 fn index_of_records(file: &dyn Opened, pack: &PackId) -> std::result::Result<Vec<u8>, Read> {
     PackHeader::decode(&read_part(file, 0, PACK_HEADER_BYTES)?)?;
@@ -214,16 +229,7 @@ fn index_of_records(file: &dyn Opened, pack: &PackId) -> std::result::Result<Vec
         let Ok(header) = RecordHeader::decode(&read_part(file, offset, header_bytes)?) else {
             break;
         };
-        let entry = Entry {
-            offset,
-            header_bytes: u32::try_from(header_bytes).unwrap_or(u32::MAX),
-            stored_bytes: header.stored_bytes,
-            plain_bytes: header.plain_bytes,
-            kind: header.kind,
-            predictor: header.recipe.predictor,
-            coding: header.recipe.coding,
-            depth: header.recipe.depth,
-        };
+        let entry = entry_of(&header, offset, header_bytes);
         let Some(end) = entry.end().filter(|end| *end <= file.bytes()) else {
             break;
         };

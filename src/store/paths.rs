@@ -23,6 +23,8 @@ pub const CONDEMNED: &str = "condemned";
 pub const TMP: &str = "tmp";
 /// The directory of what can be made again.
 pub const CACHE: &str = "cache";
+/// The directory of damaged files that were moved aside.
+pub const QUARANTINE: &str = "quarantine";
 /// A file that is there to be removed when the disk is full.
 pub const RESERVE: &str = "reserve";
 
@@ -57,6 +59,12 @@ pub fn table(number: u64) -> String {
 #[must_use]
 pub fn parse_pack(name: &str) -> Option<PackId> {
     name.strip_suffix(".pack")?.parse().ok()
+}
+
+/// The pack whose index file has this name.
+#[must_use]
+pub fn parse_index(name: &str) -> Option<PackId> {
+    name.strip_suffix(".idx")?.parse().ok()
 }
 
 /// The number of the reference table whose file has this name.

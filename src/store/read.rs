@@ -32,6 +32,12 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// The packs that were there when the reader was made, with their indexes.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
     /// Whether a copy of a record is here. Says nothing of what the copy needs.
     #[must_use]
     pub fn contains(&self, id: &RecordId) -> bool {

@@ -96,7 +96,7 @@ pub fn head(disk: &dyn Disk) -> Result<Head> {
         }
     }
     Err(Error::corrupt("the store has no valid reference table")
-        .hint("run 'sparse fsck --repair' to make it again from the operations"))
+        .hint("run 'sparse repair' to make it again from the operations"))
 }
 
 const HEAD_TRIES: usize = 8;

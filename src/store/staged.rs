@@ -153,6 +153,12 @@ impl Staged {
         self.lock().rows.get(id).cloned()
     }
 
+    /// Whether nothing was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().rows.is_empty()
+    }
+
     /// Every appended record.
     #[must_use]
     pub fn places(&self) -> Vec<Place> {

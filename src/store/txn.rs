@@ -176,10 +176,34 @@ impl Txn {
     /// # Errors
     /// A failure of the disk: then nothing was acknowledged, and nothing of the store is hurt.
     pub fn publish(self, deed: &Deed, closure: Option<Closure<'_>>) -> Result<Outcome> {
+        self.publish_if(deed, closure, &Self::missing_here)
+    }
+
+    /// As [`Txn::publish`], of records whose sources may be lost: what was saved from a damaged
+    /// pack waits for them to be stored again.
+    ///
+    /// # Errors
+    /// As [`Txn::publish`].
+    pub fn publish_saved(self, deed: &Deed) -> Result<Outcome> {
+        self.publish_if(deed, None, &|_| Vec::new())
+    }
+
+    /// Whether nothing was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.staged.is_empty()
+    }
+
+    fn publish_if(
+        self,
+        deed: &Deed,
+        closure: Option<Closure<'_>>,
+        missing_here: &dyn Fn(&Self) -> Vec<RecordId>,
+    ) -> Result<Outcome> {
         let packs = self.staged.finish()?;
         self.declare(&packs)?;
         advance::name_packs(&*self.shared.disk, &packs)?;
-        let missing = self.missing_here();
+        let missing = missing_here(&self);
         if !missing.is_empty() {
             return Ok(Outcome::Collected { missing });
         }

@@ -2,52 +2,63 @@
 //!
 //! May use: everything of the store.
 
-use store_format::ids::PackId;
+use std::collections::HashSet;
+
+use store_format::ids::{ChunkId, RecordId};
 
 use super::support::*;
 use crate::disk::Disk;
 use crate::disk::sim::Crash;
+use crate::store::Store;
+use crate::store::advance::Deed;
+use crate::store::check::PackState;
 use crate::store::paths;
+
+fn deed() -> Deed {
+    Deed {
+        verb: "repair".into(),
+        ..Deed::default()
+    }
+}
+
+fn check(store: &Store, pack: &store_format::ids::PackId) -> PackState {
+    store.check_pack(pack, true, &mut |_| Ok(())).unwrap()
+}
 
 #[test]
 fn every_flipped_byte_of_a_pack_or_index_is_found() {
     let (disk, store) = store();
     commit(&store, "heads/main", &[b"one", b"two"]).unwrap();
-    for pack in store.packs().unwrap() {
-        let check = store.check_pack(&pack).unwrap();
-        assert!(check.hurt.is_empty() && check.hurt_records.is_empty());
-        assert!(check.records > 0);
-        for path in [paths::pack(&pack), paths::index(&pack)] {
-            for at in 0..disk.content(&path).unwrap().len() {
-                let copy = disk.crashed(Crash::Kept);
-                copy.damage(&path, |bytes| bytes[at] ^= 1 << (at % 8));
-                let check = open(&copy).unwrap().check_pack(&pack).unwrap();
-                assert!(!check.hurt.is_empty(), "{path} {at}");
-            }
+    for pack in packs(&store) {
+        let state = check(&store, &pack);
+        assert!(state.damage.is_empty() && state.hurt.is_empty() && state.records > 0);
+        for at in 0..disk.content(&paths::pack(&pack)).unwrap().len() {
+            let copy = disk.crashed(Crash::Kept);
+            copy.damage(&paths::pack(&pack), |bytes| bytes[at] ^= 1 << (at % 8));
+            let state = check(&open(&copy).unwrap(), &pack);
+            assert!(!state.damage.is_empty(), "{at}");
+        }
+        for at in 0..disk.content(&paths::index(&pack)).unwrap().len() {
+            let copy = disk.crashed(Crash::Kept);
+            copy.damage(&paths::index(&pack), |bytes| bytes[at] ^= 1 << (at % 8));
+            let hurt = open(&copy).unwrap().check_indexes().unwrap();
+            assert_eq!(hurt.len(), 1, "{at}");
         }
     }
 }
 
 #[test]
-fn an_index_is_written_anew_and_a_damaged_record_is_named() {
+fn an_index_is_written_anew_as_it_was() {
     let (disk, store) = store();
     commit(&store, "heads/main", &[b"one", b"two"]).unwrap();
-    let pack = store.packs().unwrap()[0];
-    let before = disk.content(&paths::index(&pack));
-    disk.remove(&paths::index(&pack)).unwrap();
-    assert_eq!(
-        open(&disk).unwrap().check_pack(&pack).unwrap().hurt.len(),
-        1
-    );
-    store.repair_index(&pack).unwrap();
-    assert_eq!(disk.content(&paths::index(&pack)), before);
-    disk.damage(&paths::pack(&pack), |bytes| bytes[130] ^= 1);
+    let path = paths::index(&packs(&store)[0]);
+    let before = disk.content(&path);
+    disk.remove(&path).unwrap();
     let store = open(&disk).unwrap();
-    let check = store.check_pack(&pack).unwrap();
-    assert_eq!(check.hurt_records.len(), 1);
-    let hurt = [check.hurt_records[0].0];
-    assert_eq!(store.only_in(&pack, &hurt).unwrap(), hurt);
-    assert_eq!(store.only_in(&PackId::of(b"other"), &hurt).unwrap(), []);
+    let hurt = store.check_indexes().unwrap();
+    assert_eq!(store.rebuild_indexes(&hurt).unwrap(), 1);
+    assert_eq!(disk.content(&path), before);
+    assert!(store.check_indexes().unwrap().is_empty());
 }
 
 #[test]
@@ -62,12 +73,73 @@ fn a_damaged_newest_table_is_made_again_from_its_operation() {
         let copy = disk.crashed(Crash::Kept);
         copy.damage(&newest, |bytes| bytes[at] ^= 1 << (at % 8));
         let store = open(&copy).unwrap();
-        assert_eq!(store.repair_newest_table().unwrap(), Some(3));
+        assert_eq!(store.rebuild_table(&deed()).unwrap(), Some(4));
         let head = store.head().unwrap();
-        assert_eq!((head.damaged, head.table.operation), (None, operation));
-        assert_eq!(head.table.get("heads/x"), Some(last));
-        assert_eq!(store.check_operations().unwrap(), 4);
+        assert_eq!(
+            (head.damaged, head.table.get("heads/x")),
+            (None, Some(last))
+        );
+        let parent = store.operation(&head.table.operation).unwrap().parent;
+        assert_eq!(parent, Some(operation));
         commit(&store, "heads/x", &[b"four"]).unwrap();
-        assert_eq!(store.repair_newest_table().unwrap(), None);
+        assert_eq!(store.rebuild_table(&deed()).unwrap(), None);
+    }
+}
+
+#[test]
+fn several_damaged_tables_are_made_again_and_a_lost_operation_is_not_guessed() {
+    let (disk, store) = store();
+    for text in [b"one", b"two", b"six"] {
+        commit(&store, "heads/main", &[text]).unwrap();
+    }
+    let tip = store.head().unwrap().table.get("heads/main");
+    for number in 0..4 {
+        disk.damage(&paths::table(number), |bytes| bytes.truncate(9));
+    }
+    let copy = disk.crashed(Crash::Kept);
+    let store = open(&copy).unwrap();
+    assert_eq!(store.rebuild_table(&deed()).unwrap(), Some(4));
+    assert_eq!(store.head().unwrap().table.get("heads/main"), tip);
+    assert_eq!(check_whole(&store).unwrap(), 3);
+    let lost = disk
+        .files()
+        .into_iter()
+        .find(|path| path.starts_with("ops/"));
+    disk.remove(&lost.unwrap()).unwrap();
+    assert!(open(&disk).unwrap().rebuild_table(&deed()).is_err());
+}
+
+#[test]
+fn a_damaged_pack_goes_aside_and_all_but_the_damage_is_saved() {
+    let chunks: [&[u8]; 4] = [b"one", b"two", b"three", b"four"];
+    let (disk, store) = store();
+    commit(&store, "heads/main", &chunks).unwrap();
+    let reader = store.reader().unwrap();
+    let pack = |id: &RecordId| match reader.places(id)[0].origin {
+        crate::store::index::Origin::Pack(pack) => pack,
+        crate::store::index::Origin::Staged(_) => unreachable!(),
+    };
+    let pack = pack(&ChunkId::of(b"two").into());
+    let bytes = disk.content(&paths::pack(&pack)).unwrap();
+    for at in (0..bytes.len()).step_by(3) {
+        let copy = disk.crashed(Crash::Kept);
+        copy.damage(&paths::pack(&pack), |bytes| bytes[at] ^= 1 << (at % 8));
+        let store = open(&copy).unwrap();
+        let saved = store.set_aside(&deed(), &[pack], &HashSet::new()).unwrap();
+        assert!(saved.records >= 3, "{at}: {saved:?}");
+        assert!(!packs(&store).contains(&pack));
+        assert!(
+            copy.files()
+                .iter()
+                .any(|path| path.starts_with(paths::QUARANTINE))
+        );
+        let txn = store.begin().unwrap();
+        let held = chunks.map(|chunk| txn.contains(&ChunkId::of(chunk).into()));
+        let count = held.iter().filter(|held| **held).count();
+        assert_eq!(count as u64, saved.records, "{at}");
+        drop(txn);
+        // What was lost heals when the same is stored again.
+        commit(&store, "heads/again", &chunks).unwrap();
+        assert_eq!(check_whole(&open(&copy).unwrap()).unwrap(), 8);
     }
 }
