@@ -31,6 +31,16 @@ pub trait ReadAt: Sync {
     }
 }
 
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> Result<()> {
+        (**self).read_at(start, buffer)
+    }
+}
+
 impl ReadAt for [u8] {
     fn len(&self) -> u64 {
         <[u8]>::len(self) as u64

@@ -1,6 +1,6 @@
 //! The one commit point: an operation record, then the next reference table, created if absent.
 //!
-//! May use: `error`, `store::{disk, files, host, ops, refs}`. Acknowledges only what is durable
+//! May use: `error`, `disk`, `store::{files, host, ops, refs}`. Acknowledges only what is durable
 //! and lies on the chain that everybody sees.
 
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use store_format::ids::{CommitId, OperationId, RecordId};
 use store_format::reference::{Change, Collection, Operation, Reference, ReferenceTable};
 
+use crate::disk::Disk;
 use crate::error::{Error, IoContext, Result};
 use crate::store::Shared;
-use crate::store::disk::Disk;
 use crate::store::files;
 use crate::store::ops;
 use crate::store::paths;
@@ -242,7 +242,7 @@ pub fn name_packs(disk: &dyn Disk, packs: &[crate::store::pack_write::WrittenPac
     }
     for pack in packs {
         let path = paths::pack(&pack.id);
-        let dir = crate::store::disk::parent(&path).to_owned();
+        let dir = crate::disk::parent(&path).to_owned();
         files::ensure_dir(disk, &dir)?;
         // The nonce makes the name ours alone: a name that is taken is a lost answer.
         if !files::name_once(disk, &pack.path, &path)?

@@ -1,14 +1,14 @@
 //! Small files as a whole: read within a limit, written durably under a name that was free.
 //!
-//! May use: `error`, `store::disk`, `store::host`. Every publication of a file is here or in
+//! May use: `error`, `disk`, `store::host`. Every publication of a file is here or in
 //! `pack_write`: content first, then the name, then the directory.
 
 use std::io::{self, ErrorKind};
 
 use store_format::FormatError;
 
+use crate::disk::{Disk, parent};
 use crate::error::{Error, IoContext, Result};
-use crate::store::disk::{Disk, parent};
 use crate::store::host::Host;
 
 /// Reads a whole file of at most `max` bytes; nothing if there is none.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use store_format::ids::{CommitId, PackId, RecordId};
 use store_format::reference::Collection;
 
+use crate::disk::parent;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::store::advance::{self, Deed, Outcome, Step};
-use crate::store::disk::parent;
 use crate::store::files;
 use crate::store::gc_plan::{self, GcPlan, Live};
 use crate::store::index::{Origin, Place};

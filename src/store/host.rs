@@ -1,14 +1,13 @@
 //! What the store asks of the machine besides its disk: time, chance, its own name, a pause.
 //!
-//! May use: nothing of this crate. The only place that reads the clock; order in the store comes
+//! May use: `disk`. The only place that reads the clock; order in the store comes
 //! from numbered tables, never from time.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Fills a buffer with bytes that nobody can guess.
-pub type Fill = Arc<dyn Fn(&mut [u8]) -> io::Result<()> + Send + Sync>;
+use crate::disk::Fill;
 
 /// The machine, as the store sees it. Tests hand in their own.
 #[derive(Clone)]

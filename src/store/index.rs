@@ -1,6 +1,6 @@
 //! Where each record is: the index files of all packs, opened as they are needed.
 //!
-//! May use: `error`, `store::{disk, mapped, pack_read, paths}`. An index file is checked whole
+//! May use: `error`, `disk`, `store::{merged, pack_read, paths}`. An index file is checked whole
 //! before it is first believed, and is made again from its pack where it is missing or hurt.
 //! A view never changes: what appears or goes is seen by the next one.
 
@@ -11,10 +11,10 @@ use store_format::ids::{ChunkId, PackId, RecordId};
 use store_format::pack::{Entry, Index};
 use store_format::record::Kind;
 
+use crate::disk::Disk;
+use crate::disk::mapped::Mapped;
 use crate::error::{Error, Result};
-use crate::store::disk::Disk;
 use crate::store::files;
-use crate::store::mapped::Mapped;
 use crate::store::merged::{self, Merged};
 use crate::store::pack_read::PackFiles;
 use crate::store::paths;

@@ -1,6 +1,6 @@
 //! Leases of running writers and the lists of packs that gc is about to delete.
 //!
-//! May use: `error`, `store::{disk, files, host, paths}`. Leases save work and keep unfinished
+//! May use: `error`, `disk`, `store::{files, host, paths}`. Leases save work and keep unfinished
 //! files from gc; no promise rests on them. The lists are what writers must not depend on.
 
 use std::collections::BTreeSet;
@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use store_format::ids::PackId;
 
+use crate::disk::Disk;
 use crate::error::{Error, IoContext, Result};
-use crate::store::disk::Disk;
 use crate::store::files;
 use crate::store::host::Host;
 use crate::store::paths;

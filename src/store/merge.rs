@@ -1,6 +1,6 @@
 //! Keeps the number of indexes that a search must look into small.
 //!
-//! May use: `error`, `store::{disk, files, index, merged, paths}`. What it writes is derived;
+//! May use: `error`, `disk`, `store::{files, index, merged, paths}`. What it writes is derived;
 //! what it removes is covered by what it wrote and read back before.
 
 use store_format::ids::PackId;

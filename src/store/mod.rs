@@ -4,17 +4,12 @@
 //! Holds: what was acknowledged is durable; readers take no lock; no file is changed in place.
 
 pub mod advance;
-pub mod disk;
-pub mod disk_real;
-#[doc(hidden)]
-pub mod disk_sim;
 mod files;
 pub mod gc;
 pub mod gc_plan;
 pub mod host;
 pub mod index;
 pub mod leases;
-pub mod mapped;
 mod merge;
 mod merged;
 pub mod ops;
@@ -35,10 +30,10 @@ use store_format::ids::OperationId;
 use store_format::reference::{Operation, ReferenceTable};
 use store_format::store_file::StoreFile;
 
+use crate::disk::Disk;
+use crate::disk::real::RealDisk;
 use crate::error::{Error, IoContext, Result};
 use crate::store::advance::Published;
-use crate::store::disk::Disk;
-use crate::store::disk_real::RealDisk;
 use crate::store::host::Host;
 use crate::store::index::{Source, View};
 use crate::store::leases::Condemned;

@@ -1,13 +1,13 @@
 //! Operation records: the chain of changes that tables name and undo walks.
 //!
-//! May use: `error`, `store::{disk, files, paths}`. Records are never changed.
+//! May use: `error`, `disk`, `store::{files, paths}`. Records are never changed.
 
 use store_format::ids::OperationId;
 use store_format::limits;
 use store_format::reference::{OPERATION_MAGIC, Operation, decode_file, encode_file};
 
+use crate::disk::{Disk, parent};
 use crate::error::{Error, IoContext, Result};
-use crate::store::disk::{Disk, parent};
 use crate::store::files;
 use crate::store::paths;
 

@@ -1,6 +1,6 @@
 //! Reading of packs by position: single records, and the table where the index is lost.
 //!
-//! May use: `error`, `store::disk`, `store::paths`. Every length is checked against what the
+//! May use: `error`, `disk`, `store::paths`. Every length is checked against what the
 //! index said and the format allows before anything is allocated.
 
 use std::collections::HashMap;
@@ -14,8 +14,8 @@ use store_format::pack::{
 };
 use store_format::record::{RecordHeader, check_of};
 
+use crate::disk::{Disk, Opened};
 use crate::error::{Error, IoContext, Result};
-use crate::store::disk::{Disk, Opened};
 use crate::store::paths;
 
 /// Files that stay open at once.

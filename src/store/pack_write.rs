@@ -1,13 +1,13 @@
 //! Writing of one pack: records one after the other, hashed on the way, a table at the end.
 //!
-//! May use: `error`, `store::disk`. Must never write to a file that has its final name.
+//! May use: `error`, `disk`. Must never write to a file that has its final name.
 
 use store_format::ids::PackId;
 use store_format::pack::{ALIGNMENT, Entry, Index, PackHeader, PackKind, TableBuilder, Trailer};
 use store_format::record::RecordHeader;
 
+use crate::disk::{Disk, Draft};
 use crate::error::{IoContext, Result};
-use crate::store::disk::{Disk, Draft};
 
 /// Small records wait for each other up to this, so that each is not a call of its own.
 const WAITING_BYTES_MAX: usize = 1 << 18;

@@ -1,6 +1,6 @@
 //! Numbered reference tables: created if absent, the newest valid one is the state of the store.
 //!
-//! May use: `error`, `store::{disk, files, ops, paths}`. Finds the newest by listing, never by
+//! May use: `error`, `disk`, `store::{files, ops, paths}`. Finds the newest by listing, never by
 //! probing the next number: behind a hole that cleaning left, probing shows an old state.
 
 use std::io::ErrorKind;
@@ -9,8 +9,8 @@ use store_format::ids::TableId;
 use store_format::limits;
 use store_format::reference::{ReferenceTable, TABLE_MAGIC, decode_file, encode_file};
 
+use crate::disk::Disk;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::store::disk::Disk;
 use crate::store::files;
 use crate::store::ops;
 use crate::store::paths;

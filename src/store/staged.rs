@@ -1,6 +1,6 @@
 //! What a transaction has appended: pack files under temporary names.
 //!
-//! May use: `error`, `store::{disk, files, host, index, pack_read, pack_write}`. After a failed
+//! May use: `error`, `disk`, `store::{files, host, index, pack_read, pack_write}`. After a failed
 //! write the transaction is over: what the file holds is not known.
 
 use std::collections::HashMap;
@@ -10,8 +10,8 @@ use store_format::ids::RecordId;
 use store_format::pack::{Entry, PackKind};
 use store_format::record::RecordHeader;
 
+use crate::disk::{Disk, Opened};
 use crate::error::{Error, IoContext, Result};
-use crate::store::disk::{Disk, Opened};
 use crate::store::files;
 use crate::store::host::Host;
 use crate::store::index::{Origin, Place};

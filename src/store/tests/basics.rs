@@ -8,10 +8,10 @@ use store_format::ids::ChunkId;
 use store_format::pack::Index;
 
 use super::support::*;
+use crate::disk::Disk;
 use crate::error::Kind;
 use crate::store::Store;
 use crate::store::advance::Outcome;
-use crate::store::disk::Disk;
 use crate::store::host::Host;
 use crate::store::paths;
 use crate::store::staged::PackSizes;
@@ -301,7 +301,7 @@ fn a_newer_store_is_refused_by_name() {
 
 #[test]
 fn a_store_that_was_half_made_is_made_again() {
-    let disk = crate::store::disk_sim::SimDisk::default();
+    let disk = crate::disk::sim::SimDisk::default();
     disk.record();
     Store::create_on(Arc::new(disk.clone()), host(1)).unwrap();
     for (prefix, crash, left) in disk.crashes(8) {

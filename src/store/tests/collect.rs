@@ -6,10 +6,10 @@ use store_format::ids::ChunkId;
 
 use super::crash::fail_every_call;
 use super::support::*;
+use crate::disk::sim::SimDisk;
 use crate::error::{Kind, Result};
 use crate::store::Store;
 use crate::store::advance::Outcome;
-use crate::store::disk_sim::SimDisk;
 use crate::store::gc::GcPolicy;
 
 /// A store with something dead of each sort: a dead pack, a nearly dead pack, a base that only

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use store_format::ids::{ChunkId, CommitId};
 
 use super::support::*;
+use crate::disk::sim::{Fault, SimDisk};
 use crate::error::{Kind, Result};
 use crate::store::Store;
 use crate::store::advance::Published;
-use crate::store::disk_sim::{Fault, SimDisk};
 use crate::store::staged::PackSizes;
 
 /// A commit with several packs, known chunks and residuals, on top of what is there.

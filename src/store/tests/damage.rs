@@ -4,7 +4,7 @@
 //! May use: everything of the store.
 
 use super::support::*;
-use crate::store::disk_sim::{Crash, SimDisk};
+use crate::disk::sim::{Crash, SimDisk};
 
 fn small() -> SimDisk {
     let (disk, store) = store();

@@ -5,9 +5,9 @@
 use store_format::ids::ChunkId;
 
 use super::support::*;
+use crate::disk::Disk;
+use crate::disk::sim::SimDisk;
 use crate::store::Store;
-use crate::store::disk::Disk;
-use crate::store::disk_sim::SimDisk;
 use crate::store::merge::SINGLE_PACKS_MAX;
 
 fn merged(disk: &SimDisk) -> Vec<String> {

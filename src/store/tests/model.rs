@@ -9,10 +9,10 @@ use store_format::ids::{ChunkId, CommitId, OperationId};
 
 use super::support::*;
 use super::turns::Turns;
+use crate::disk::sim::{Chance, SimDisk};
 use crate::error::Kind;
 use crate::store::Store;
 use crate::store::advance::Outcome;
-use crate::store::disk_sim::{Chance, SimDisk};
 use crate::store::host::Host;
 use crate::store::ops;
 use crate::store::refs::{self, Keep};

@@ -10,10 +10,10 @@ use store_format::ids::{ChunkId, CommitId, PackId, RecordId};
 use store_format::record::{Coding, Kind, Part, Predictor, Recipe, View};
 use store_format::reference::Change;
 
+use crate::disk::sim::{Chance, SimDisk};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::advance::{Deed, Published};
-use crate::store::disk_sim::{Chance, SimDisk};
 use crate::store::gc::{GcPolicy, GcReport, Root};
 use crate::store::host::Host;
 use crate::store::read::Reader;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::store::disk_sim::{Chance, Gate};
+use crate::disk::sim::{Chance, Gate};
 
 /// Lets one of several threads run at a time, chosen anew at each call. Now and then one stalls
 /// for long, as a slow network or a sleeping machine makes it.

@@ -1,14 +1,14 @@
 //! A store's directory in memory that fails, fills up and loses power on request: a test double.
 //!
-//! May use: `store::disk`, `store::mapped`. It promises no more than a disk must: content lasts
+//! May use: `disk`, `disk::mapped`. It promises no more than a disk must: content lasts
 //! from the synchronisation of the file, names from that of their directory, in no order else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::store::disk::{Disk, Draft, Opened, parent};
-use crate::store::mapped::Mapped;
+use crate::disk::mapped::Mapped;
+use crate::disk::{Disk, Draft, Opened, parent};
 
 type NodeId = u64;
 const ROOT: NodeId = 0;

@@ -1,6 +1,6 @@
 //! The store's directory on a disk of this machine.
 //!
-//! May use: `store::disk`, `store::mapped`. The only code that writes files of a store. Must
+//! May use: `disk`, `disk::mapped`. The only code that writes files of a store. Must
 //! never follow a symbolic link at the end of a path, nor write to a file that has a name in use.
 
 use std::fs::File;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::store::disk::{Disk, Draft, Opened};
-use crate::store::mapped::Mapped;
+use crate::disk::mapped::Mapped;
+use crate::disk::{Disk, Draft, Opened};
 
 const DRAFT_MODE: u32 = 0o600;
 const PUBLISHED_MODE: u32 = 0o444;

@@ -1,13 +1,18 @@
-//! The one way in which the store changes or reads its directory.
+//! The one way in which a store's directory is changed or read, here or on a mounted disk.
 //!
-//! May use: nothing of this crate but the mapping of index files. Paths are relative to the
+//! May use: nothing of this crate. Paths are relative to the
 //! store's directory, with `/` between components. Must never retry a failed synchronisation:
 //! a system may drop the unsynced pages and report success the second time.
+
+pub mod mapped;
+pub mod real;
+#[doc(hidden)]
+pub mod sim;
 
 use std::io;
 use std::sync::Arc;
 
-use crate::store::mapped::Mapped;
+use crate::disk::mapped::Mapped;
 
 /// A store's directory. Every effect goes through here, so that a double can stand in for it.
 ///
@@ -125,6 +130,9 @@ pub trait Opened: Send + Sync {
     /// `UnexpectedEof` if the file ends before; whatever the system refuses.
     fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
+
+/// Fills a buffer with bytes that nobody can guess: for names that nobody else has.
+pub type Fill = Arc<dyn Fn(&mut [u8]) -> io::Result<()> + Send + Sync>;
 
 /// The directory part of a path; the store's own directory is the empty path.
 #[must_use]
