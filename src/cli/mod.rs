@@ -8,15 +8,20 @@ pub mod args;
 mod attach;
 pub mod bar;
 mod checkout;
+mod clone;
 mod commit;
 mod completions;
 mod config;
 pub mod env;
 pub mod errors;
+mod far;
+mod fetch;
 mod help;
 mod init;
 pub mod out;
 pub mod place;
+mod pull;
+mod push;
 mod remote;
 pub mod session;
 pub mod settings;
@@ -261,8 +266,11 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Init(args) => init::run(context, args),
         Verb::Commit(args) => commit::run(context, args),
         Verb::Checkout(args) => checkout::run(context, args),
-        Verb::Clone(_)
-        | Verb::Status(_)
+        Verb::Clone(args) => clone::run(context, args),
+        Verb::Push(args) => push::run(context, args),
+        Verb::Fetch(args) => fetch::run(context, args),
+        Verb::Pull(args) => pull::run(context, args),
+        Verb::Status(_)
         | Verb::Log(_)
         | Verb::Show(_)
         | Verb::Ls(_)
@@ -272,9 +280,6 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         | Verb::Tag(_)
         | Verb::Attach(_)
         | Verb::Undo(_)
-        | Verb::Push(_)
-        | Verb::Fetch(_)
-        | Verb::Pull(_)
         | Verb::Stats(_)
         | Verb::Fsck(_)
         | Verb::Repair(_)

@@ -4,13 +4,20 @@
 
 pub mod attribute;
 pub mod checkout;
+pub mod clone;
 pub mod closure;
 pub mod commit;
+pub mod fetch;
+pub mod history;
 pub mod output;
 pub mod partial;
+pub mod pull;
+pub mod push;
 pub mod read;
 pub mod revision;
 pub mod scan;
+pub mod transfer;
 pub mod tree;
+pub mod unite;
 pub mod worktree;
 pub mod write;

@@ -122,19 +122,18 @@ impl Store {
             .ok_or_else(|| Error::not_found("there is no store here"))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::corrupt("'format' is damaged").because("it is not text"))?;
-        let file = StoreFile::decode(&text)
-            .map_err(|error| {
-                let newer = matches!(
-                    error,
-                    FormatError::Unsupported { .. } | FormatError::UnknownFeature { .. }
-                );
-                let what = if newer {
-                    "of a newer version"
-                } else {
-                    "damaged"
-                };
-                Error::from(error).while_doing(format!("'format' is {what}"))
-            })?;
+        let file = StoreFile::decode(&text).map_err(|error| {
+            let newer = matches!(
+                error,
+                FormatError::Unsupported { .. } | FormatError::UnknownFeature { .. }
+            );
+            let what = if newer {
+                "of a newer version"
+            } else {
+                "damaged"
+            };
+            Error::from(error).while_doing(format!("'format' is {what}"))
+        })?;
         let packs = Arc::new(PackFiles::new(Arc::clone(&disk)));
         let source = Source {
             disk: Arc::clone(&disk),
