@@ -100,7 +100,8 @@ pub fn encode_difference(plain: &[u8], predicted: &[u8], width: Width, level: Le
     }
 }
 
-/// Where the elements of a chunk lie in their tensor, as a model sees them.
+/// Where the elements of a chunk lie in their tensor, as a model sees them. The built-in model
+/// has no tensor: no rows and no columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elements {
     /// The tensor as rows.
@@ -110,6 +111,12 @@ pub struct Elements {
 }
 
 impl Elements {
+    /// Whether the chunk is coded by the built-in model, without side information.
+    #[must_use]
+    pub const fn is_built_in(self) -> bool {
+        self.shape.rows == 0 && self.shape.cols == 0
+    }
+
     fn to_parameters(self) -> Vec<u8> {
         let mut out = vec![self.shape.dtype.number()];
         for value in [self.first, self.shape.rows, self.shape.cols] {
@@ -132,13 +139,30 @@ impl Elements {
             cols: varint(&mut reader)?,
         };
         reader.finish()?;
-        if shape.elements().is_none() {
+        let elements = Self { shape, first };
+        if shape.elements().is_none() || (elements.is_built_in() && first != 0) {
             return Err(FormatError::Invalid {
                 rule: "a tensor's elements can be counted",
             });
         }
-        Ok(Self { shape, first })
+        Ok(elements)
     }
+}
+
+/// Codes elements by the model of tiny tensors, which needs no side information; nothing for
+/// types that have none.
+#[must_use]
+pub fn encode_built_in(plain: &[u8], predicted: &[u8], dtype: DType) -> Option<Coded> {
+    let model = Model::builtin(dtype, true)?;
+    let elements = Elements {
+        shape: TensorShape {
+            dtype,
+            rows: 0,
+            cols: 0,
+        },
+        first: 0,
+    };
+    Some(encode_modelled(plain, Some(predicted), &model, elements))
 }
 
 /// Codes elements by their tensor's model: with a prediction the residual, else the weights.
@@ -149,6 +173,13 @@ pub fn encode_modelled(
     model: &Model,
     elements: Elements,
 ) -> Coded {
+    if model.is_builtin()
+        && !elements.is_built_in()
+        && let Some(predicted) = predicted
+        && let Some(coded) = encode_built_in(plain, predicted, elements.shape.dtype)
+    {
+        return coded;
+    }
     let mut bytes = Vec::with_capacity(plain.len() / 2);
     let prediction = predicted.map_or(Prediction::None, Prediction::Same);
     residual::encode(model, elements.first, plain, prediction, &mut bytes);
@@ -187,8 +218,13 @@ pub fn decode(
     };
     let modelled = |prediction: Prediction<'_>| {
         let elements = Elements::from_parameters(parameters)?;
+        let built_in = elements.is_built_in().then(|| {
+            let predicted = recipe.coding == Coding::Residual;
+            Model::builtin(elements.shape.dtype, predicted)
+        });
+        let built_in = built_in.flatten();
         let model = model.filter(|model| model.shape() == elements.shape);
-        let model = model.ok_or(FormatError::Invalid {
+        let model = built_in.as_ref().or(model).ok_or(FormatError::Invalid {
             rule: "a modelled record names its model",
         })?;
         let mut plain = vec![0; plain_bytes];

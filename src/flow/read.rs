@@ -203,10 +203,14 @@ impl Rebuilder {
         if !recipe.coding.is_modelled() {
             return Ok(None);
         }
+        let elements = Elements::from_parameters(&recipe.coding_parameters)?;
+        if elements.is_built_in() {
+            return Ok(None);
+        }
+        let shape = elements.shape;
         let Some(side) = recipe.side.first() else {
             return Err(Error::corrupt("a modelled record names its model"));
         };
-        let shape = Elements::from_parameters(&recipe.coding_parameters)?.shape;
         let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = models().get(side).filter(|model| model.shape() == shape) {
             return Ok(Some(Arc::clone(model)));

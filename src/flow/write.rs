@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use store_format::dtype::DType;
 use store_format::ids::{ChunkId, FileId};
 use store_format::limits;
 use store_format::manifest::{ChunkReference, Manifest, Region, Role};
@@ -614,7 +615,6 @@ impl Source<'_> {
         plain: &Verified,
         model: Option<&SharedModel>,
     ) -> Result<Done> {
-        let width = self.width(span);
         let view = self.prediction(span)?;
         let source = view.and_then(|view| self.depth(&view).map(|depth| (view, depth)));
         let predicted = match &source {
@@ -622,47 +622,56 @@ impl Source<'_> {
             None => None,
         };
         // A model was made for exactly one of both cases.
-        let model = model.filter(|_| {
-            let based = matches!(span.view, cut::View::Elements { tensor, .. } if self.base(tensor).is_some());
-            based == predicted.is_some()
-        });
-        let level = self.writer.level;
-        let corrected =
-            match (&predicted, model) {
-                (Some(predicted), _) if predicted == plain.bytes() => Some(
-                    codec::encode_difference(plain.bytes(), predicted, Width::W1, level),
-                ),
-                (predicted, Some(shared)) => {
-                    let elements = Elements {
-                        shape: shared.model.shape(),
-                        first: first_element(span),
-                    };
-                    let predicted = predicted.as_deref();
-                    Some(codec::encode_modelled(
-                        plain.bytes(),
-                        predicted,
-                        &shared.model,
-                        elements,
-                    ))
-                }
-                (Some(predicted), None) => {
-                    let width = width.unwrap_or(Width::W1);
-                    Some(codec::encode_difference(
-                        plain.bytes(),
-                        predicted,
-                        width,
-                        level,
-                    ))
-                }
-                (None, None) => None,
-            };
-        let coded = match corrected {
-            // Far below what plain bytes ever shrink to: no need to try.
-            Some(corrected) if corrected.bytes.len() < plain.bytes().len() / 2 => corrected,
-            Some(corrected) => corrected.or(codec::encode_plain(plain.bytes(), width, level)),
-            None => codec::encode_plain(plain.bytes(), width, level),
-        };
+        let model = model.filter(|_| self.is_based(span) == predicted.is_some());
+        let coded = self.smallest(span, plain.bytes(), predicted.as_deref(), model);
         self.record(index, plain, coded, source, model)
+    }
+
+    fn smallest(
+        &self,
+        span: &cut::Span,
+        plain: &[u8],
+        predicted: Option<&[u8]>,
+        model: Option<&SharedModel>,
+    ) -> Coded {
+        let level = self.writer.level;
+        let (dtype, width) = (self.dtype(span), self.width(span));
+        let corrected = match (predicted, model) {
+            (predicted, Some(shared)) if predicted != Some(plain) => {
+                let elements = Elements {
+                    shape: shared.model.shape(),
+                    first: first_element(span),
+                };
+                Some(codec::encode_modelled(
+                    plain,
+                    predicted,
+                    &shared.model,
+                    elements,
+                ))
+            }
+            (Some(predicted), _) => {
+                let difference = || {
+                    let width = width.unwrap_or(Width::W1);
+                    codec::encode_difference(plain, predicted, width, level)
+                };
+                let built_in = dtype
+                    .filter(|_| predicted != plain)
+                    .and_then(|dtype| codec::encode_built_in(plain, predicted, dtype));
+                Some(built_in.map_or_else(difference, |coded| coded.or(difference())))
+            }
+            (None, _) => None,
+        };
+        match corrected {
+            // Far below what plain bytes ever shrink to: no need to try.
+            Some(corrected) if corrected.bytes.len() < plain.len() / 2 => corrected,
+            Some(corrected) => corrected.or(codec::encode_plain(plain, width, level)),
+            None => codec::encode_plain(plain, width, level),
+        }
+    }
+
+    /// Whether a span belongs to one tensor that has a base.
+    fn is_based(&self, span: &cut::Span) -> bool {
+        matches!(span.view, cut::View::Elements { tensor, .. } if self.base(tensor).is_some())
     }
 
     /// The record of a coded chunk, after decoding and comparing it.
@@ -682,7 +691,9 @@ impl Source<'_> {
             recipe.sources = vec![view];
             recipe.depth = depth;
         }
-        let side = model.filter(|_| recipe.coding.is_modelled());
+        let needs_side = recipe.coding.is_modelled()
+            && !Elements::from_parameters(&recipe.coding_parameters)?.is_built_in();
+        let side = model.filter(|_| needs_side);
         recipe.side = side.map(|shared| shared.side).into_iter().collect();
         let predicted = match recipe.sources.first() {
             Some(view) => Some(self.writer.rebuilder.view(view)?),
@@ -726,13 +737,24 @@ impl Source<'_> {
         })
     }
 
-    fn width(&self, span: &cut::Span) -> Option<Width> {
+    fn dtype(&self, span: &cut::Span) -> Option<DType> {
         let tensor = match span.view {
             cut::View::Bytes => return None,
             cut::View::Elements { tensor, .. } => tensor,
-            cut::View::Group { first_tensor, .. } => first_tensor,
+            // Tensors without bytes may be of any type: the first that has some tells.
+            cut::View::Group { first_tensor, .. } => {
+                let group = self.parsed.tensors.iter().skip(first_tensor);
+                return group
+                    .map(|tensor| (tensor.bytes, tensor.dtype))
+                    .find(|(b, _)| *b > 0)
+                    .map(|(_, d)| d);
+            }
         };
-        let (elements, bytes) = self.parsed.tensors.get(tensor)?.dtype.block();
+        self.parsed.tensors.get(tensor).map(|tensor| tensor.dtype)
+    }
+
+    fn width(&self, span: &cut::Span) -> Option<Width> {
+        let (elements, bytes) = self.dtype(span)?.block();
         Width::new(bytes).filter(|_| elements == 1)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod fit;
 mod kernel;
+mod vectors;
 
 use store_format::FormatError;
 use store_format::dtype::DType;

@@ -251,7 +251,7 @@ fn shapes_beyond_the_limits_are_refused() {
     assert!(Recipe::new(one, vec![one; 2], None, Step::Same).is_err());
     let none = shape(DType::Bf16, 0, 7);
     let empty = Recipe::new(none, vec![none], None, Step::Same).unwrap();
-    assert_eq!(predict(&empty, &[vec![]], 0, 0), []);
+    assert!(predict(&empty, &[vec![]], 0, 0).is_empty());
 }
 
 proptest! {

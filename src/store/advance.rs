@@ -193,7 +193,7 @@ fn operation_on(head: &Head, deed: &Deed, collection: Option<Collection>) -> Ope
     }
 }
 
-fn table_on(
+pub(super) fn table_on(
     head: &Head,
     operation: &Operation,
     operation_id: OperationId,

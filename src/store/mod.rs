@@ -4,6 +4,7 @@
 //! Holds: what was acknowledged is durable; readers take no lock; no file is changed in place.
 
 pub mod advance;
+pub mod check;
 mod files;
 pub mod gc;
 pub mod gc_plan;
@@ -230,7 +231,7 @@ impl Shared {
     }
 
     /// Work that may be left undone: index files that were lost, tables that are old.
-    fn after_publish(&self, published: &Published, time: i64, temp_dir: &str) {
+    fn after_publish(&self, published: &Published, temp_dir: &str) {
         let view = Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner));
         for (number, (pack, bytes)) in view.rebuilt().enumerate() {
             let temp = format!("{temp_dir}/i{number}");
@@ -241,7 +242,8 @@ impl Shared {
         gc::keep_reserve(self);
         let _ = merge::merge(self, temp_dir, merge::SINGLE_PACKS_MAX);
         if published.number.is_multiple_of(TABLES_BETWEEN_CLEANING) {
-            let _ = refs::clean(&*self.disk, refs::Keep::default(), time);
+            let now = i64::try_from((self.host.now_ms)() / 1000).unwrap_or(0);
+            let _ = refs::clean(&*self.disk, refs::Keep::default(), now);
         }
     }
 }

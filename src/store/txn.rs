@@ -223,7 +223,7 @@ impl Txn {
             Ok(Step::Go(None))
         })?;
         if let Outcome::Done(published) = &outcome {
-            self.shared.after_publish(published, deed.time, &self.dir());
+            self.shared.after_publish(published, &self.dir());
         }
         Ok(outcome)
     }

@@ -64,6 +64,7 @@ def difference(coded, element_bytes, predicted):
 def decode(record, predicted, side):
     """The plain bytes of a record, given its prediction and its side chunks; not yet checked."""
     parameters, coded, count = record.coding_parameters, record.coded, record.plain_bytes
+    prediction, predicted = predicted, predicted.data if predicted else None
     must(predicted is None or len(predicted) == count, "a prediction is as long as the plain bytes")
     if record.coding in (0, 1, 4):
         must(not parameters, "this coding has no parameters")
@@ -79,4 +80,4 @@ def decode(record, predicted, side):
         case 4:
             return predicted
         case _:
-            return residual.decode(parameters, coded, predicted, side, count)
+            return residual.decode(parameters, coded, prediction, side, count)

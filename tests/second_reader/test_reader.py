@@ -13,7 +13,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import objects
 import packs
+import predictors
 import read
+import recipes
+import residual
 from limits import OBJECT_BYTES_MAX, TABLE_BYTES_MAX, Damaged
 from store import Store, format_file, own_file
 
@@ -111,6 +114,65 @@ class GoldenStore(unittest.TestCase):
         name = next(name for name, found in store.records.items() if found[0].coding == packs.DIFFERENCE)
         with self.assertRaises(Damaged):
             store.plain(1, name)
+
+
+VECTORS = os.path.join(os.path.dirname(__file__), "vectors")
+
+
+def vectors(name):
+    """The lines of a file of cases: words, then bytes in hex (`-` for none)."""
+    with open(os.path.join(VECTORS, name)) as file:
+        for number, line in enumerate(file, 1):
+            yield number, line.split()
+
+
+def unhex(words):
+    return [b"" if word == "-" else bytes.fromhex(word) for word in words]
+
+
+class Vectors(unittest.TestCase):
+    def test_predictions_are_the_same_bits(self):
+        for number, (first, *fields) in vectors("predictors.txt"):
+            with self.subTest(line=number):
+                recipe, plain, sources, patterns = unhex(fields)
+                found = predictors.by_recipe(recipes.parse(recipe), int(first), len(plain), sources)
+                self.assertEqual(found.data, plain)
+                if patterns:
+                    self.assertEqual(numbers(patterns), found.patterns())
+
+    def test_residuals_decode_to_the_same_bytes(self):
+        for number, (dtype, first, rows, cols, kind, *fields) in vectors("residual.txt"):
+            with self.subTest(line=number):
+                side, coded, plain, predicted = unhex(fields)
+                parameters = bytes([int(dtype)]) + b"".join(leb128(int(n)) for n in (first, rows, cols))
+                prediction = None if kind == "none" else Given(kind, predicted)
+                found = residual.decode(parameters, coded, prediction, [side], len(plain))
+                self.assertEqual(found, plain)
+
+
+class Given:
+    """A prediction that a case gives."""
+
+    dtype = None
+
+    def __init__(self, kind, data):
+        self.data = data if kind == "same" else None
+        self.given = numbers(data) if kind == "patterns" else None
+
+    def patterns(self):
+        return self.given
+
+
+def numbers(data):
+    return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+
+
+def leb128(value):
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
 
 
 if __name__ == "__main__":

@@ -65,10 +65,6 @@ unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &m
 }
 
 /// Takes groups of 8 elements apart.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "slices of one length, side by side"
-)]
 pub(super) fn split32(
     split: &Split,
     indexes: &[u8],

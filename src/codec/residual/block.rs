@@ -102,6 +102,9 @@ pub(super) fn encode_simple(
     {
         return Some((Mode::Constant, first.to_vec()));
     }
+    if differs_much(width, target, prediction) {
+        return None;
+    }
     let mut list = Vec::new();
     let (mut count, mut next) = (0u64, 0usize);
     let mut known = 0;
@@ -135,6 +138,21 @@ pub(super) fn encode_simple(
     put_varint(&mut out, count);
     out.extend_from_slice(&list);
     Some((Mode::Exceptions, out))
+}
+
+/// Whether more than an eighth of a few places differs from the prediction's elements, so that a
+/// list of exceptions is not worth a try.
+fn differs_much(width: usize, target: &[u8], prediction: Prediction) -> bool {
+    let Prediction::Same(bytes) = prediction else {
+        return false;
+    };
+    let (mut looked, mut differ) = (0, 0);
+    let elements = target.chunks_exact(width).zip(bytes.chunks_exact(width));
+    for (target, predicted) in elements.step_by(61) {
+        looked += 1;
+        differ += usize::from(target != predicted);
+    }
+    looked > 256 && differ * 8 > looked
 }
 
 /// Bytes at the start of both that are equal, counted in whole lines of 64.

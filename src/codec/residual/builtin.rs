@@ -39,7 +39,7 @@ pub(super) fn difference(number: Number) -> Difference {
 fn mean(number: Number, context: u32) -> u64 {
     if number.bytes == 4 {
         (181 << context) >> 1
-    } else if context % 2 == 0 {
+    } else if context.is_multiple_of(2) {
         (19 << (context / 2)) >> 1
     } else {
         (27 << (context / 2)) >> 1

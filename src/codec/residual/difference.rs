@@ -73,18 +73,10 @@ impl Part<'_> {
 }
 
 /// Room for the rounded prediction of a part.
+#[derive(Default)]
 struct Rounded {
     elements: Vec<u8>,
     fractions: Vec<i16>,
-}
-
-impl Default for Rounded {
-    fn default() -> Self {
-        Self {
-            elements: Vec::new(),
-            fractions: Vec::new(),
-        }
-    }
 }
 
 impl Rounded {

@@ -15,8 +15,18 @@ use super::table::Tables;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2_decode, avx2_encode, avx2_heads, avx2_wide};
 
+#[cfg(test)]
+thread_local! {
+    /// Set by tests that compare with the plain twins.
+    pub(super) static PLAIN_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Whether vector code runs here.
 pub(super) fn is_available() -> bool {
+    #[cfg(test)]
+    if PLAIN_ONLY.get() {
+        return false;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         is_x86_feature_detected!("avx2")
@@ -33,6 +43,7 @@ pub(super) fn is_available() -> bool {
 macro_rules! door {
     ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "slices of one length, side by side")]
         pub(super) fn $name($($arg: $kind),*) -> usize {
             #[cfg(target_arch = "x86_64")]
             if is_available() {
@@ -90,6 +101,10 @@ door! {
     /// `position`, in bits.
     join_heads(join: &Heads, symbols: &[u8], raw: &[u8], position: &mut usize, out: &mut [u8])
     in avx2_heads
+}
+door! {
+    /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
+    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_encode
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.

@@ -3,6 +3,8 @@
 //! May use: `table`. Serves encoders only; estimates are floating point and decide sizes, never
 //! decoded bytes.
 
+use std::sync::LazyLock;
+
 use super::table::{TABLES_MAX, Tables, normalise};
 
 /// Counts of symbols in contexts, side by side.
@@ -13,6 +15,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Bits of all symbols, each context by its own counts: enough to compare scales.
+    pub fn bits(&self) -> f64 {
+        self.counts.chunks_exact(self.alphabet).map(bits_of).sum()
+    }
+
     pub fn new(contexts: usize, alphabet: usize) -> Self {
         Self {
             alphabet,
@@ -21,25 +28,56 @@ impl Counts {
     }
 }
 
-/// Bits of symbols coded by their own counts.
-pub(super) fn bits_of(counts: &[u32]) -> f64 {
-    let mut sum = 0u64;
-    let mut bits = 0.0;
-    for &count in counts {
-        if count > 0 {
-            sum += u64::from(count);
-            bits -= f64::from(count) * f64::from(count).log2();
-        }
+/// `count * log2(count)`; small counts, nearly all of them, from a table.
+fn weight_of(count: u32) -> f64 {
+    static SMALL: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        (0..4096)
+            .map(|count| f64::from(count) * f64::from(count.max(1)).log2())
+            .collect()
+    });
+    match SMALL.get(count as usize) {
+        Some(&weight) => weight,
+        None => f64::from(count) * f64::from(count).log2(),
     }
-    if sum > 0 {
-        bits += sum as f64 * (sum as f64).log2();
-    }
-    bits
 }
 
-/// About what a table costs in side information, in bits.
-fn table_bits(counts: &[u32]) -> f64 {
-    12.0 + 6.0 * counts.iter().filter(|&&c| c > 0).count() as f64
+/// Bits of symbols coded by their own counts.
+pub(super) fn bits_of(counts: &[u32]) -> f64 {
+    Cost::of(counts.iter().copied()).bits
+}
+
+/// What the symbols of a context cost.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Bits of the symbols.
+    bits: f64,
+    /// Symbols that occur.
+    used: u32,
+}
+
+impl Cost {
+    fn of(counts: impl Iterator<Item = u32>) -> Self {
+        let (mut sum, mut used, mut below) = (0u64, 0, 0.0);
+        for count in counts {
+            if count > 0 {
+                sum += u64::from(count);
+                used += 1;
+                below += weight_of(count);
+            }
+        }
+        let total = sum as f64;
+        let bits = if sum > 0 {
+            total * total.log2() - below
+        } else {
+            0.0
+        };
+        Self { bits, used }
+    }
+
+    /// With about what the table takes in side information.
+    fn total(self, scale: f64) -> f64 {
+        scale * self.bits + 12.0 + 6.0 * f64::from(self.used)
+    }
 }
 
 /// A run of neighbouring contexts with one table.
@@ -54,8 +92,6 @@ pub(super) struct Merged {
     /// The table of each context.
     pub map: Vec<u8>,
     pub tables: Tables,
-    /// Bits of the counted symbols with these tables, times the scale.
-    pub bits: f64,
 }
 
 /// Merges the first `ordered` contexts; the ones after it keep a table each.
@@ -69,7 +105,7 @@ pub(super) fn merge(
     bits: u32,
 ) -> Merged {
     let apart = counts.counts.len() / counts.alphabet - ordered;
-    let cost = |counts: &[u32]| scale * bits_of(counts) + table_bits(counts);
+    let cost = |counts: &[u32]| Cost::of(counts.iter().copied()).total(scale);
     let mut groups: Vec<Group> = Vec::new();
     for part in counts.counts.chunks_exact(counts.alphabet).take(ordered) {
         match groups.last_mut() {
@@ -86,7 +122,7 @@ pub(super) fn merge(
             }),
         }
     }
-    join_neighbours(&mut groups, TABLES_MAX - apart, cost);
+    join_neighbours(&mut groups, TABLES_MAX - apart, scale);
     let mut map = Vec::with_capacity(ordered + apart);
     for (table, group) in groups.iter().enumerate() {
         map.extend(std::iter::repeat_n(table as u8, group.contexts));
@@ -99,7 +135,6 @@ pub(super) fn merge(
             cost: cost(part),
         });
     }
-    let total = groups.iter().map(|group| group.cost).sum();
     let mut frequencies = vec![0u16; groups.len() * counts.alphabet];
     for (group, frequencies) in groups
         .iter_mut()
@@ -120,32 +155,32 @@ pub(super) fn merge(
     Merged {
         map,
         tables: Tables::new(bits, counts.alphabet, &frequencies),
-        bits: total,
     }
 }
 
-fn join_neighbours(groups: &mut Vec<Group>, most: usize, cost: impl Fn(&[u32]) -> f64) {
-    let joined = |a: &Group, b: &Group| {
-        let counts: Vec<u32> = a.counts.iter().zip(&b.counts).map(|(a, b)| a + b).collect();
-        let total = cost(&counts);
-        (total - a.cost - b.cost, counts, total)
+fn join_neighbours(groups: &mut Vec<Group>, most: usize, scale: f64) {
+    let change_of = |a: &Group, b: &Group| {
+        let counts = a.counts.iter().zip(&b.counts).map(|(a, b)| a + b);
+        Cost::of(counts).total(scale) - a.cost - b.cost
     };
-    let mut change: Vec<f64> = groups.windows(2).map(|w| joined(&w[0], &w[1]).0).collect();
+    let mut change: Vec<f64> = groups.windows(2).map(|w| change_of(&w[0], &w[1])).collect();
     while let Some(at) = (0..change.len()).min_by(|&a, &b| change[a].total_cmp(&change[b])) {
         if change[at] >= 0.0 && groups.len() <= most {
             break;
         }
-        let (_, counts, total) = joined(&groups[at], &groups[at + 1]);
         let gone = groups.remove(at + 1);
-        groups[at].contexts += gone.contexts;
-        groups[at].counts = counts;
-        groups[at].cost = total;
+        let group = &mut groups[at];
+        group.contexts += gone.contexts;
+        group.cost += gone.cost + change[at];
+        for (count, more) in group.counts.iter_mut().zip(&gone.counts) {
+            *count += more;
+        }
         change.remove(at);
         if at > 0 {
-            change[at - 1] = joined(&groups[at - 1], &groups[at]).0;
+            change[at - 1] = change_of(&groups[at - 1], &groups[at]);
         }
         if at + 1 < groups.len() {
-            change[at] = joined(&groups[at], &groups[at + 1]).0;
+            change[at] = change_of(&groups[at], &groups[at + 1]);
         }
     }
 }

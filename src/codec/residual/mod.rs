@@ -213,7 +213,8 @@ pub fn decode(
     let width = model.shape.width();
     let len = out.len() / width;
     let end = first_element.checked_add(len as u64);
-    if out.len() % width != 0 || end.is_none_or(|end| Some(end) > model.shape.elements()) {
+    if !out.len().is_multiple_of(width) || end.is_none_or(|end| Some(end) > model.shape.elements())
+    {
         return Err(Error::corrupt(
             "a chunk's elements do not lie in its tensor",
         ));

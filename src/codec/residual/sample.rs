@@ -2,6 +2,7 @@
 //!
 //! May use: `number`, `prediction`, `scale`. Serves encoders only; sums are floating point.
 
+use super::kernel;
 use super::number::Number;
 use super::prediction::{PART, Prediction};
 use super::scale::{GLOBAL_MAX, SCALES_MAX, STEPS_MAX};
@@ -140,7 +141,7 @@ impl Sums {
             1
         } else if self.rows.is_empty() && self.columns.is_empty() {
             16
-        } else if self.columns.is_empty() || (self.rows.len() >= 256 && row % 4 != 0) {
+        } else if self.columns.is_empty() || (self.rows.len() >= 256 && !row.is_multiple_of(4)) {
             // A quarter of many rows says enough about the columns.
             2
         } else {
@@ -229,7 +230,8 @@ fn values(number: Number, bytes: &[u8], out: &mut [f32]) {
             }
         }
         2 => {
-            for (value, two) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+            let done = kernel::values16(bytes, shift, scale, out);
+            for (value, two) in out.iter_mut().zip(bytes.chunks_exact(2)).skip(done) {
                 *value = signed(u32::from(u16::from_le_bytes([two[0], two[1]])));
             }
         }

@@ -293,9 +293,6 @@ fn finish_difference(
     let weight = |every: usize| total * every as f64 / sample.len().max(1) as f64;
     let every = sample.len().div_ceil(trial_len(level)).max(1);
     let escape = Some(model.alphabet.escape());
-    let merged = |counts: &Counts, weight: f64| {
-        merge::merge(counts, difference::ZERO, escape, weight, difference::BITS)
-    };
     let mut tried: Vec<(f64, Scales)> = Vec::new();
     let candidates = candidates(sums, global, shape.cols);
     let alone = candidates.len() == 1;
@@ -305,7 +302,7 @@ fn finish_difference(
             0.0
         } else {
             let counts = count_difference(&model, sample, every);
-            merged(&counts, weight(every)).bits + scale_bits(&model.scales)
+            counts.bits() * weight(every) + scale_bits(&model.scales)
         };
         tried.push((cost, std::mem::take(&mut model.scales)));
     }
@@ -322,7 +319,13 @@ fn finish_difference(
         }
         counts.counts.truncate(difference::ZERO * counts.alphabet);
     }
-    let Merged { map, tables, .. } = merged(&counts, weight(1));
+    let Merged { map, tables } = merge::merge(
+        &counts,
+        difference::ZERO,
+        escape,
+        weight(1),
+        difference::BITS,
+    );
     model.map = [map[map.len() - 1]; difference::CONTEXTS];
     model.map[..map.len()].copy_from_slice(&map);
     model.tables = tables;
@@ -403,7 +406,7 @@ fn finish_magnitude(
         tables: Tables::counting(magnitude::CONTEXTS, 256),
         tail: Planes { tables: Vec::new() },
     };
-    let mut best: Option<(f64, Scales, Merged)> = None;
+    let mut best: Option<(f64, Scales, Counts)> = None;
     for scales in candidates(sums, 0, shape.cols) {
         model.scales = scales;
         let mut counts = Counts::new(magnitude::CONTEXTS, 256);
@@ -413,6 +416,12 @@ fn finish_magnitude(
             model.count(first, &sample.target[bytes], &mut counts.counts);
             at += run;
         }
+        let total = counts.bits() * weight + scale_bits(&model.scales);
+        if best.as_ref().is_none_or(|(least, ..)| total < *least) {
+            best = Some((total, std::mem::take(&mut model.scales), counts));
+        }
+    }
+    if let Some((_, scales, counts)) = best {
         let merged = merge::merge(
             &counts,
             magnitude::CONTEXTS,
@@ -420,12 +429,6 @@ fn finish_magnitude(
             weight,
             magnitude::BITS,
         );
-        let total = merged.bits + scale_bits(&model.scales);
-        if best.as_ref().is_none_or(|(least, ..)| total < *least) {
-            best = Some((total, std::mem::take(&mut model.scales), merged));
-        }
-    }
-    if let Some((_, scales, merged)) = best {
         model.scales = scales;
         model.map.copy_from_slice(&merged.map);
         model.tables = merged.tables;

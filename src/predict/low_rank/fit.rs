@@ -1,8 +1,9 @@
 //! Finds the factors of a change: a sample of rows, a test on others, one pass over all.
 //!
-//! May use: nothing outside this module. Must never be asked by a decoder: its sums may differ
+//! May use: nothing outside `low_rank`. Must never be asked by a decoder: its sums may differ
 //! between machines, and then only sizes do.
 
+use super::vectors::{add_scaled, dot};
 use super::{ENTRY_MAX, LowRank, RANK_MAX};
 
 /// How hard to look.
@@ -15,8 +16,6 @@ pub struct Effort {
     pub rows: usize,
     /// Rounds of improving the subspace.
     pub rounds: usize,
-    /// The rounding of the factors makes an error of the residual's size divided by this.
-    pub fineness: f32,
 }
 
 impl Effort {
@@ -25,14 +24,12 @@ impl Effort {
         rank: 32,
         rows: 256,
         rounds: 1,
-        fineness: 4.0,
     };
     /// What repacking spends.
     pub const MAX: Self = Self {
         rank: RANK_MAX,
         rows: 2048,
         rounds: 2,
-        fineness: 4.0,
     };
 }
 
@@ -132,7 +129,7 @@ pub fn fit<E>(
     if rank == 0 {
         return Ok(None);
     }
-    let (step, b) = right_factor(&basis, rank, &energies, test.count(), effort.fineness);
+    let (step, b) = right_factor(&basis, rank, &energies, test.count(), rows);
     let Some(solver) = Solver::new(&b, rank, cols, step) else {
         return Ok(None);
     };
@@ -143,26 +140,6 @@ pub fn fit<E>(
         solver.entries(&row, &mut a);
     }
     Ok(LowRank::new(rank, step, a, b).ok())
-}
-
-/// A dot product in sixteen lanes.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    let (a, a_rest) = a.as_chunks::<16>();
-    let (b, b_rest) = b.as_chunks::<16>();
-    for (a, b) in a.iter().zip(b) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    lanes.iter().sum::<f32>() + rest
-}
-
-fn add_scaled(to: &mut [f32], from: &[f32], factor: f32) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to += factor * from;
-    }
 }
 
 /// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero.
@@ -316,7 +293,7 @@ fn right_factor(
     rank: usize,
     energies: &[f64],
     test_rows: usize,
-    fineness: f32,
+    rows: usize,
 ) -> (f32, Vec<i8>) {
     let cols = basis.cols as f64;
     // Size of an entry of either factor, squared: what is along the vector, a row, an element.
@@ -327,8 +304,11 @@ fn right_factor(
     let all = energies.last().copied().unwrap_or(0.0);
     let left = (all - energies[..rank].iter().sum::<f64>()).max(all * 1e-6);
     let residual = left / test_rows as f64 / cols;
-    let fineness = f64::from(fineness);
-    let wanted = 6.0 * residual / (fineness * fineness * sizes.iter().sum::<f64>());
+    // An error of the factors of `share` of the residual costs rows * cols / 2 * log2(1 + share)
+    // bits, and finer factors rank * (rows + cols) / 2 * log2(1 / share): least at this share.
+    let share = rank as f64 * (1.0 / rows as f64 + 1.0 / cols);
+    // Both factors are rounded; each makes a twelfth of the step times the other's size.
+    let wanted = 6.0 * residual * share / sizes.iter().sum::<f64>();
     // The strongest component must fit into its entries at 3.5 times its size.
     let largest = sizes.iter().copied().fold(0.0, f64::max).sqrt() * 3.5 / f64::from(ENTRY_MAX);
     let step = wanted

@@ -8,5 +8,6 @@ mod crash;
 mod damage;
 mod merging;
 mod model;
+mod repair;
 mod support;
 mod turns;

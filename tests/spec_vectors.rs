@@ -1,0 +1,492 @@
+//! Small cases of every predictor and of residual coding, as files that the second reader
+//! (`tests/second_reader`) must come to the same bits from. `SPARSE_WRITE_GOLDEN` writes them;
+//! they never change once a version of the format was released.
+//!
+//! May use: the library's public face.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sparse_store::codec::residual::{self, Model, Prediction, Statistics, TensorShape};
+use sparse_store::predict::adapter::{Adapter, Order};
+use sparse_store::predict::gather::{Gather, Rows, Run, Runs};
+use sparse_store::predict::linear::Linear;
+use sparse_store::predict::low_rank::LowRank;
+use sparse_store::predict::quantise::{Meeting, Quantise, Rounding, Scale};
+use sparse_store::predict::{Recipe, Shape, Step};
+use store_format::dtype::DType;
+
+/// Marsaglia's xorshift.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 33) % end.max(1)
+    }
+
+    /// Elements like those of weights, among them zeros, infinities, NaN and any bits at all.
+    fn elements(&mut self, dtype: DType, count: u64) -> Vec<u8> {
+        let (block, width) = dtype.block();
+        if block > 1 {
+            let bytes = count / block * width;
+            return (0..bytes).map(|_| self.next() as u8).collect();
+        }
+        let width = width as usize;
+        let mut out = Vec::new();
+        for _ in 0..count {
+            let unit = (self.below(1 << 24) as f32 / f32::from(1u16 << 12) - 2048.0) / 4096.0;
+            let value = match self.below(40) {
+                0 => self.next(),
+                1 => 0,
+                _ => match dtype {
+                    DType::F32 => unit.to_bits().into(),
+                    DType::Bf16 => (unit.to_bits() >> 16).into(),
+                    DType::F16 => {
+                        u64::from(unit.to_bits() >> 31 << 15) | (0x3000 + self.below(0x800))
+                    }
+                    DType::F64 => f64::from(unit).to_bits(),
+                    _ => self.next(),
+                },
+            };
+            out.extend_from_slice(&value.to_le_bytes()[..width]);
+        }
+        out
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(out, "{byte:02x}").expect("a text takes all");
+    }
+    if out.is_empty() { "-".into() } else { out }
+}
+
+fn compare(name: &str, text: &str) {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/second_reader/vectors");
+    if std::env::var_os("SPARSE_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(name), text).expect("a file");
+    }
+    let found = fs::read_to_string(folder.join(name)).expect("the vectors are there");
+    assert!(found == text, "{name} changed");
+}
+
+const FLOATS: [DType; 6] = [
+    DType::F32,
+    DType::Bf16,
+    DType::F16,
+    DType::F64,
+    DType::F8E4M3,
+    DType::F8E5M2,
+];
+
+fn shape(dtype: DType, rows: u64, cols: u64) -> Shape {
+    Shape { dtype, rows, cols }
+}
+
+/// The case of a recipe for some range, as a line of the file.
+fn case(random: &mut Random, recipe: &Recipe, out: &mut String) {
+    let target = recipe.target;
+    let (block, bytes) = target.dtype.block();
+    let blocks = target.elements() / block;
+    let first = random.below(blocks);
+    let count = 1 + random.below(blocks - first);
+    let sources: Vec<Vec<u8>> = recipe
+        .sources
+        .iter()
+        .map(|source| random.elements(source.dtype, source.elements()))
+        .collect();
+    let ranges = recipe
+        .sources(first * block, count * block)
+        .expect("a range of the tensor");
+    let parts: Vec<&[u8]> = ranges
+        .iter()
+        .map(|range| &sources[range.source][range.start as usize..][..range.bytes as usize])
+        .collect();
+    let mut plain = vec![0; (count * bytes) as usize];
+    recipe
+        .predict(first * block, &parts, &mut plain)
+        .expect("a prediction");
+    let mut patterns = Vec::new();
+    if recipe.has_patterns() && !matches!(recipe.step, Step::Same) {
+        let mut found = vec![0_u32; count as usize];
+        recipe
+            .patterns(first, &parts, &mut found)
+            .expect("patterns");
+        patterns = found
+            .iter()
+            .flat_map(|pattern| pattern.to_le_bytes())
+            .collect();
+    }
+    let fields = [&recipe.to_bytes(), &plain, &parts.concat(), &patterns].map(|bytes| hex(bytes));
+    writeln!(out, "{} {}", first * block, fields.join(" ")).expect("a text takes all");
+}
+
+fn recipe(target: Shape, sources: Vec<Shape>, view: Option<Gather>, step: Step) -> Recipe {
+    Recipe::new(target, sources, view, step).expect("shapes that fit")
+}
+
+fn runs(list: &[(u8, u64, u64)]) -> Runs {
+    let run = |&(source, start, count): &(u8, u64, u64)| Run {
+        source: (source != 255).then_some(source),
+        start,
+        count,
+    };
+    Runs::new(list.iter().map(run)).expect("runs")
+}
+
+fn views() -> Vec<(Shape, Vec<Shape>, Gather)> {
+    let bf16 = |rows, cols| shape(DType::Bf16, rows, cols);
+    let listed = runs(&[(1, 3, 2), (0, 5, 1), (255, 0, 2), (0, 0, 3)]);
+    let cols = || Some(runs(&[(0, 4, 2), (0, 0, 1)]));
+    vec![
+        (
+            bf16(8, 5),
+            vec![bf16(9, 5), bf16(6, 5)],
+            Gather::listed(2, listed.clone()),
+        ),
+        (
+            bf16(8, 3),
+            vec![bf16(9, 6), bf16(6, 6)],
+            Gather {
+                sources: 2,
+                rows: Rows::Listed(listed),
+                cols: cols(),
+            },
+        ),
+        (
+            bf16(7, 3),
+            vec![bf16(7, 6)],
+            Gather {
+                sources: 1,
+                rows: Rows::Same,
+                cols: cols(),
+            },
+        ),
+        (
+            bf16(12, 5),
+            vec![bf16(12, 5)],
+            Gather {
+                sources: 1,
+                rows: Rows::Swap { a: 2, b: 3 },
+                cols: None,
+            },
+        ),
+        (
+            bf16(12, 3),
+            vec![bf16(12, 6)],
+            Gather {
+                sources: 1,
+                rows: Rows::Swap { a: 3, b: 2 },
+                cols: cols(),
+            },
+        ),
+        (bf16(7, 9), vec![bf16(9, 7)], Gather::transposed()),
+        (
+            shape(DType::Q8_0, 4, 64),
+            vec![shape(DType::Q8_0, 6, 64)],
+            Gather::listed(1, runs(&[(0, 4, 2), (0, 1, 2)])),
+        ),
+    ]
+}
+
+#[test]
+fn predictors_predict_the_same_bits_as_ever() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut out = String::new();
+    for (target, sources, view) in views() {
+        for _ in 0..3 {
+            case(
+                &mut random,
+                &recipe(target, sources.clone(), Some(view.clone()), Step::Same),
+                &mut out,
+            );
+        }
+        if target.dtype == DType::Bf16 {
+            let target = Shape {
+                dtype: DType::F32,
+                ..target
+            };
+            case(
+                &mut random,
+                &recipe(target, sources, Some(view), Step::Cast),
+                &mut out,
+            );
+        }
+    }
+    for from in FLOATS {
+        for to in FLOATS.into_iter().filter(|to| *to != from) {
+            case(
+                &mut random,
+                &recipe(shape(to, 7, 9), vec![shape(from, 9, 7)], None, Step::Cast),
+                &mut out,
+            );
+        }
+    }
+    for to in FLOATS {
+        let three = vec![
+            shape(DType::Bf16, 7, 9),
+            shape(DType::F32, 9, 7),
+            shape(to, 1, 63),
+        ];
+        let coefficients = vec![1.0 / 3.0, -0.25, 1.1];
+        case(
+            &mut random,
+            &recipe(
+                shape(to, 7, 9),
+                three,
+                None,
+                Step::Linear(Linear { coefficients }),
+            ),
+            &mut out,
+        );
+    }
+    for (order, change) in [
+        (Order::Plain, DType::F32),
+        (Order::Fused, DType::F32),
+        (Order::Fused, DType::Bf16),
+        (Order::Plain, DType::F16),
+    ] {
+        for by_input in [false, true] {
+            let (a, b) = (
+                shape(DType::F32, 3, if by_input { 7 } else { 9 }),
+                shape(DType::Bf16, if by_input { 9 } else { 7 }, 3),
+            );
+            let step = Step::Adapter(Adapter {
+                scale: 0.7,
+                order,
+                change,
+                by_input,
+            });
+            for to in [DType::Bf16, DType::F32, DType::F16] {
+                case(
+                    &mut random,
+                    &recipe(
+                        shape(to, 7, 9),
+                        vec![shape(to, 7, 9), a, b],
+                        None,
+                        step.clone(),
+                    ),
+                    &mut out,
+                );
+            }
+        }
+    }
+    let mut factors = |count: u64| {
+        (0..count)
+            .map(|_| random.below(127) as i8 - 63)
+            .collect::<Vec<_>>()
+    };
+    let low = LowRank::new(2, 1e-4, factors(14), factors(18)).expect("factors");
+    for to in FLOATS {
+        let step = Step::LowRank(low.clone());
+        case(
+            &mut random,
+            &recipe(shape(to, 7, 9), vec![shape(DType::Bf16, 7, 9)], None, step),
+            &mut out,
+        );
+    }
+    quantised(&mut random, &mut out);
+    compare("predictors.txt", &out);
+}
+
+fn quantised(random: &mut Random, out: &mut String) {
+    for rounding in [Rounding::HalfEven, Rounding::HalfAway] {
+        for meeting in [Meeting::Divide, Meeting::Reciprocal] {
+            for scale in [
+                Scale::OfRow,
+                Scale::Whole(0.01),
+                Scale::ByRow,
+                Scale::ByColumn,
+            ] {
+                let mut sources = vec![shape(DType::F32, 7, 9)];
+                match scale {
+                    Scale::OfRow | Scale::Whole(_) => {}
+                    Scale::ByRow => sources.push(shape(DType::F32, 7, 1)),
+                    Scale::ByColumn => sources.push(shape(DType::F32, 1, 9)),
+                }
+                let step = Step::Quantise(Quantise::Int8 {
+                    rounding,
+                    meeting,
+                    scale,
+                });
+                case(
+                    random,
+                    &recipe(shape(DType::I8, 7, 9), sources, None, step),
+                    out,
+                );
+            }
+        }
+    }
+    for to in [
+        DType::Q4_0,
+        DType::Q4_1,
+        DType::Q5_0,
+        DType::Q5_1,
+        DType::Q8_0,
+        DType::Q2K,
+        DType::Q3K,
+        DType::Q4K,
+        DType::Q5K,
+        DType::Q6K,
+    ] {
+        for from in [DType::F32, DType::Bf16, DType::F16] {
+            let sides = |dtype| shape(dtype, 2, 512);
+            case(
+                random,
+                &recipe(
+                    sides(to),
+                    vec![sides(from)],
+                    None,
+                    Step::Quantise(Quantise::Ggml),
+                ),
+                out,
+            );
+        }
+    }
+}
+
+const CODED: [DType; 12] = [
+    DType::Bf16,
+    DType::F16,
+    DType::F32,
+    DType::F64,
+    DType::F8E4M3,
+    DType::F8E5M2,
+    DType::F8E4M3Fnuz,
+    DType::F8E5M2Fnuz,
+    DType::Bool,
+    DType::I16,
+    DType::U32,
+    DType::I64,
+];
+
+/// The base with small steps, some signs turned, some elements anywhere.
+fn moved(random: &mut Random, dtype: DType, base: &[u8]) -> Vec<u8> {
+    let width = dtype.block().1 as usize;
+    let mut out = Vec::new();
+    for element in base.chunks_exact(width) {
+        let mut eight = [0; 8];
+        eight[..width].copy_from_slice(element);
+        let value = u64::from_le_bytes(eight);
+        let value = match random.below(50) {
+            0 => random.next(),
+            1 => value ^ (1 << (8 * width - 1)),
+            2..12 => value,
+            12..20 => value.wrapping_add(200),
+            _ => value.wrapping_add(random.below(7)).wrapping_sub(3),
+        };
+        out.extend_from_slice(&value.to_le_bytes()[..width]);
+    }
+    out
+}
+
+/// A chunk in the middle of a tensor, as a line of the file.
+fn coded(
+    random: &mut Random,
+    dtype: DType,
+    (rows, cols): (u64, u64),
+    predicted: Option<bool>,
+    out: &mut String,
+) {
+    let shape = TensorShape { dtype, rows, cols };
+    let width = dtype.block().1 as usize;
+    let mut base = random.elements(dtype, rows * cols);
+    // Rows of their own scale, and runs of zeros.
+    for (row, bytes) in base.chunks_exact_mut(cols as usize * width).enumerate() {
+        if row % 7 == 6 {
+            bytes.fill(0);
+        }
+    }
+    let target = moved(random, dtype, &base);
+    let fraction: Vec<u32> = (0..rows * cols)
+        .map(|i| {
+            let mut four = [0; 8];
+            four[..width].copy_from_slice(&base[i as usize * width..][..width]);
+            let raw = u64::from_le_bytes(four) as u32;
+            let top = 1_u32 << (8 * width.min(4) - 1);
+            let below = if width == 4 {
+                raw & (top - 1)
+            } else {
+                (raw & (top - 1)) << 16 | random.below(1 << 16) as u32
+            };
+            (raw & top) << (31 - (8 * width.min(4) - 1)) | below
+        })
+        .collect();
+    let view = |from: usize, to: usize| match predicted {
+        None => Prediction::None,
+        Some(false) => Prediction::Same(&base[from * width..to * width]),
+        Some(true) => Prediction::Fraction(&fraction[from..to]),
+    };
+    let count = (rows * cols) as usize;
+    let mut statistics =
+        Statistics::new(shape, residual::Level::Max, predicted.is_some()).expect("a model");
+    statistics.add(0, &target, view(0, count));
+    let model = statistics.finish();
+    let models = [
+        Some(model),
+        predicted.and_then(|_| Model::builtin(dtype, true)),
+    ];
+    for model in models.into_iter().flatten() {
+        let first = random.below(rows * cols / 2) as usize;
+        let last = first + 1 + random.below((count - first) as u64) as usize;
+        let mut bytes = Vec::new();
+        let plain = &target[first * width..last * width];
+        residual::encode(&model, first as u64, plain, view(first, last), &mut bytes);
+        let mut again = vec![0; plain.len()];
+        residual::decode(&model, first as u64, &bytes, view(first, last), &mut again)
+            .expect("its own bytes");
+        assert!(again == plain);
+        let prediction = match view(first, last) {
+            Prediction::None => ("none", Vec::new()),
+            Prediction::Same(base) => ("same", base.to_vec()),
+            Prediction::Fraction(patterns) => (
+                "patterns",
+                patterns.iter().flat_map(|p| p.to_le_bytes()).collect(),
+            ),
+        };
+        let (rows, cols) = if model.is_builtin() {
+            (0, 0)
+        } else {
+            (rows, cols)
+        };
+        let fields = [&model.to_bytes(), &bytes, plain, &prediction.1].map(hex);
+        writeln!(
+            out,
+            "{} {first} {rows} {cols} {} {}",
+            dtype.number(),
+            prediction.0,
+            fields.join(" ")
+        )
+        .expect("a text takes all");
+    }
+}
+
+#[test]
+fn residual_coding_gives_the_same_bytes_as_ever() {
+    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut out = String::new();
+    for dtype in CODED {
+        for predicted in [None, Some(false), Some(true)] {
+            let small = dtype.block().1 <= 4
+                && residual::is_supported(dtype, true)
+                && FLOATS.contains(&dtype);
+            if predicted == Some(true) && !small {
+                continue;
+            }
+            for sides in [(16, 24), (3, 5), (150, 3)] {
+                coded(&mut random, dtype, sides, predicted, &mut out);
+            }
+        }
+    }
+    compare("residual.txt", &out);
+}
