@@ -99,6 +99,22 @@ impl Error {
     /// An operation on a file that the system refused; a full disk is told apart.
     pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
         use std::io::ErrorKind as E;
+        let inner = source
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>());
+        if let Some(inner) = inner {
+            // A remote that is used as a disk: what it said is kept.
+            let error = Self::new(
+                inner.kind(),
+                format!("cannot {action} '{}'", path.display()),
+            );
+            let causes = std::iter::once(&inner.0.what).chain(&inner.0.causes);
+            let error = causes.fold(error, |error, cause| error.because(cause));
+            return match inner.hint_text() {
+                Some(hint) => error.hint(hint),
+                None => error,
+            };
+        }
         let kind = match source.kind() {
             E::StorageFull | E::QuotaExceeded | E::FileTooLarge => Kind::Full,
             E::NotFound => Kind::NotFound,

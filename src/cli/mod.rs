@@ -10,12 +10,15 @@ pub mod bar;
 mod branch;
 mod cat;
 mod checkout;
+mod clone;
 mod commit;
 mod completions;
 mod config;
 mod diff;
 pub mod env;
 pub mod errors;
+mod far;
+mod fetch;
 mod fsck;
 mod gc;
 mod help;
@@ -24,6 +27,8 @@ mod log;
 mod ls;
 pub mod out;
 pub mod place;
+mod pull;
+mod push;
 mod remote;
 mod repack;
 mod repair;
@@ -311,10 +316,10 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Fsck(args) => fsck::run(context, args),
         Verb::Repair(args) => repair::run(context, args),
         Verb::Repack(args) => repack::run(context, args),
-        Verb::Clone(_) | Verb::Push(_) | Verb::Fetch(_) | Verb::Pull(_) => Err(Error::new(
-            Kind::Unsupported,
-            "this verb is not in this version yet",
-        )),
+        Verb::Clone(args) => clone::run(context, args),
+        Verb::Push(args) => push::run(context, args),
+        Verb::Fetch(args) => fetch::run(context, args),
+        Verb::Pull(args) => pull::run(context, args),
     }
 }
 

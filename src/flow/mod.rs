@@ -2,13 +2,16 @@
 //!
 //! May use: tiers 0 to 4. Must never print, read the clock or the environment.
 
+pub mod ancestry;
 pub mod attribute;
 pub mod checkout;
+pub mod clone;
 pub mod closure;
 pub mod code;
 pub mod collect;
 pub mod commit;
 pub mod diff;
+pub mod fetch;
 pub mod fsck;
 mod fsck_graph;
 pub mod history;
@@ -17,6 +20,8 @@ pub mod naming;
 pub mod notes;
 pub mod output;
 pub mod partial;
+pub mod pull;
+pub mod push;
 pub mod read;
 pub mod repack;
 pub mod repair;
@@ -26,7 +31,9 @@ pub mod schema;
 pub mod stats;
 pub mod status;
 pub mod survey;
+pub mod transfer;
 pub mod tree;
 pub mod undo;
+pub mod unite;
 pub mod worktree;
 pub mod write;

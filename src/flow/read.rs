@@ -7,10 +7,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use store_format::ids::{ChunkId, RecordId};
+use store_format::commit::{Attachment, Commit};
+use store_format::ids::{AttachmentId, ChunkId, CommitId, ManifestId, RecordId, TreeId};
 use store_format::limits;
+use store_format::manifest::Manifest;
 use store_format::object::Object;
-use store_format::record::{Predictor, Recipe, View};
+use store_format::record::{Kind, Predictor, Recipe, View};
+use store_format::tree::Tree;
 use store_format::verified::Verified;
 
 use crate::codec::residual::Model;
@@ -90,19 +93,45 @@ impl Rebuilder {
         })
     }
 
+    /// Checks that a record from elsewhere holds what its id says. What it is predicted from is
+    /// read from here.
+    ///
+    /// # Errors
+    /// `Corrupt` where it does not; `NotFound` where its sources are not here.
+    pub fn check(&self, record: &StoredRecord) -> Result<()> {
+        let id = *record.header.id.as_bytes();
+        let checked = match record.header.kind {
+            Kind::Chunk => self
+                .decode(&ChunkId::from_bytes(id), record, limits::DEPTH_MAX)
+                .map(|_| ()),
+            Kind::Manifest => check_object::<Manifest>(&ManifestId::from_bytes(id), record),
+            Kind::Tree => check_object::<Tree>(&TreeId::from_bytes(id), record),
+            Kind::Commit => check_object::<Commit>(&CommitId::from_bytes(id), record),
+            Kind::Attachment => check_object::<Attachment>(&AttachmentId::from_bytes(id), record),
+        };
+        checked.map_err(|error| {
+            let what = format!("a record is not what its id {:.12} says", record.header.id);
+            error.while_doing(what)
+        })
+    }
+
     fn rebuild(&self, id: &ChunkId, depth_max: u8) -> Result<Verified> {
         self.first_whole(&(*id).into(), "chunk", |record| {
-            let predicted = self.predict(record, depth_max)?;
-            let model = self.model(&record.header.recipe)?;
-            let plain = codec::decode(
-                &record.header.recipe,
-                &record.coded,
-                predicted.as_deref(),
-                model.as_deref(),
-                plain_bytes(record)?,
-            )?;
-            Ok(Verified::check(id, plain)?)
+            self.decode(id, record, depth_max)
         })
+    }
+
+    fn decode(&self, id: &ChunkId, record: &StoredRecord, depth_max: u8) -> Result<Verified> {
+        let predicted = self.predict(record, depth_max)?;
+        let model = self.model(&record.header.recipe)?;
+        let plain = codec::decode(
+            &record.header.recipe,
+            &record.coded,
+            predicted.as_deref(),
+            model.as_deref(),
+            plain_bytes(record)?,
+        )?;
+        Ok(Verified::check(id, plain)?)
     }
 
     /// Tries the copies of a record until one can be used.
@@ -253,6 +282,11 @@ pub fn decode_plain(record: &StoredRecord) -> Result<Vec<u8>> {
     let recipe = &record.header.recipe;
     let bytes = plain_bytes(record)?;
     codec::decode(recipe, &record.coded, None, None, bytes)
+}
+
+fn check_object<T: Object>(id: &T::Id, record: &StoredRecord) -> Result<()> {
+    T::from_bytes_as(id, &decode_plain(record)?)?;
+    Ok(())
 }
 
 fn plain_bytes(record: &StoredRecord) -> Result<usize> {

@@ -9,6 +9,7 @@ pub mod directory;
 #[doc(hidden)]
 pub mod faulty;
 pub mod memory;
+pub mod mount;
 
 use crate::bytes::ReadAt;
 use crate::error::{Error, Kind, Result};

@@ -192,6 +192,30 @@ impl Staged {
         take_record(read_entry(&*file, entry, &path)?, id, entry)
     }
 
+    /// The packs that are full and durable, with their numbers.
+    #[must_use]
+    pub fn written(&self) -> Vec<(usize, WrittenPack)> {
+        let state = self.lock();
+        let files = state.files.iter().enumerate();
+        let written = files.filter_map(|(index, file)| match &file.state {
+            FileState::Written(pack) => Some((index, pack.clone())),
+            FileState::Writing(_) | FileState::Lost => None,
+        });
+        written.collect()
+    }
+
+    /// Takes note that a pack has another name now.
+    pub fn renamed(&self, index: usize, path: String) {
+        let mut state = self.lock();
+        if let Some(file) = state.files.get_mut(index) {
+            if let FileState::Written(pack) = &mut file.state {
+                pack.path.clone_from(&path);
+            }
+            file.opened = None;
+            file.path = path;
+        }
+    }
+
     /// Ends every file, durably; asked again, it gives the same packs.
     ///
     /// # Errors

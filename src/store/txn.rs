@@ -170,6 +170,32 @@ impl Txn {
         Ok(self.staged.finish()?.iter().map(|pack| pack.bytes).sum())
     }
 
+    /// Gives the packs that are full their names before the end, so that a repetition of what
+    /// stops here finds them. Their records are found by everybody from now on: only what was
+    /// checked may have been appended.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn keep_full_packs(&self) -> Result<()> {
+        let written = self.staged.written();
+        let unnamed = |pack: &WrittenPack| pack.path != paths::pack(&pack.id);
+        let (numbers, new): (Vec<_>, Vec<_>) = written
+            .iter()
+            .filter(|(_, pack)| unnamed(pack))
+            .cloned()
+            .unzip();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<_> = written.into_iter().map(|(_, pack)| pack).collect();
+        self.declare(&all)?;
+        advance::name_packs(&*self.shared.disk, &new)?;
+        for (number, pack) in numbers.into_iter().zip(new) {
+            self.staged.renamed(number, paths::pack(&pack.id));
+        }
+        Ok(())
+    }
+
     /// Makes all that was appended durable, then moves references, all or none. Acknowledged
     /// means durable.
     ///
@@ -202,7 +228,9 @@ impl Txn {
     ) -> Result<Outcome> {
         let packs = self.staged.finish()?;
         self.declare(&packs)?;
-        advance::name_packs(&*self.shared.disk, &packs)?;
+        let mut unnamed = packs.clone();
+        unnamed.retain(|pack| pack.path != paths::pack(&pack.id));
+        advance::name_packs(&*self.shared.disk, &unnamed)?;
         let missing = missing_here(&self);
         if !missing.is_empty() {
             return Ok(Outcome::Collected { missing });
