@@ -9,7 +9,7 @@ use std::str::FromStr;
 use store_format::ids::PackId;
 
 use crate::disk::Disk;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::store::files;
 use crate::store::host::Host;
 use crate::store::paths;
@@ -22,6 +22,7 @@ const SILENCE_MS_MAX: u64 = 24 * 3600 * 1000;
 /// A sign of life is given this often.
 pub const BEAT_MS: u64 = 60 * 1000;
 
+const WRITE_TRIES: usize = 8;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 const LEASE_TITLE: &str = "sparse lease 1";
 const CONDEMNED_TITLE: &str = "sparse condemned 1";
@@ -88,6 +89,20 @@ impl Lease {
 /// # Errors
 /// A failure of the disk.
 pub fn write(disk: &dyn Disk, writer: &str, lease: &Lease) -> Result<()> {
+    let mut swept = write_once(disk, writer, lease);
+    for _ in 1..WRITE_TRIES {
+        match swept {
+            // A collection took the unfinished file for a dead writer's.
+            Err(error) if error.kind() == Kind::NotFound => {
+                swept = write_once(disk, writer, lease);
+            }
+            answer => return answer,
+        }
+    }
+    swept
+}
+
+fn write_once(disk: &dyn Disk, writer: &str, lease: &Lease) -> Result<()> {
     let temp = format!("{}/{writer}.lease", paths::TMP);
     files::remove(disk, &temp)?;
     files::write(disk, &temp, lease.encode().as_bytes()).at("write", &temp)?;

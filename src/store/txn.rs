@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store_format::ids::RecordId;
 use store_format::record::{Kind as RecordKind, Recipe, RecordHeader, check_of};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::Shared;
 use crate::store::advance::{self, Deed, Outcome, Step};
 use crate::store::files;
@@ -25,8 +25,6 @@ use crate::store::staged::{PackSizes, Staged};
 
 /// Missing records that a refusal names.
 const MISSING_MAX: usize = 64;
-
-const LEASE_TRIES: usize = 3;
 
 /// Finds what is missing of everything that a publication will make reachable. Asked only where
 /// a collection ran since the transaction began; the reader sees what is left.
@@ -50,7 +48,9 @@ pub struct Txn {
 impl Txn {
     pub(super) fn begin(shared: &Arc<Shared>, sizes: PackSizes) -> Result<Self> {
         let disk = &shared.disk;
-        let (writer, lease) = take_lease(shared)?;
+        let writer = files::unique(&shared.host)?;
+        let lease = Lease::new(&shared.host);
+        leases::write(&**disk, &writer, &lease)?;
         let dir = format!("{}/{writer}", paths::TMP);
         files::ensure_dir(&**disk, &dir)?;
         // In this order: a collection that this table does not know yet raises the epoch.
@@ -340,21 +340,6 @@ impl Txn {
     fn dir(&self) -> String {
         format!("{}/{}", paths::TMP, self.writer)
     }
-}
-
-/// Names this writer and says that it is at work.
-fn take_lease(shared: &Shared) -> Result<(String, Lease)> {
-    let lease = Lease::new(&shared.host);
-    for _ in 0..LEASE_TRIES {
-        let writer = files::unique(&shared.host)?;
-        match leases::write(&*shared.disk, &writer, &lease) {
-            Ok(()) => return Ok((writer, lease)),
-            // A collection took the unfinished file for a dead writer's.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Error::conflict("collections keep removing what this writes").hint("run the command again"))
 }
 
 impl Drop for Txn {
