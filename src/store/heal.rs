@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use store_format::ids::{OperationId, PackId, RecordId};
+use store_format::ids::{OperationId, PackId, RecordId, TableId};
 use store_format::reference::{Collection, Operation, Reference, ReferenceTable};
 
 use crate::disk::parent;
@@ -189,9 +189,16 @@ impl Store {
         let dir = format!("{}/{}", paths::TMP, files::unique(&self.0.host)?);
         files::ensure_dir(disk, &dir)?;
         let operation = ops::write(disk, &format!("{dir}/o"), &operation)?;
+        // Where no table is whole, the name of the damaged bytes says where this one stands.
+        let parent = match &head {
+            Some(head) => head.id,
+            None => TableId::of(
+                &files::read(disk, &paths::table(newest), u64::from(u32::MAX))?.unwrap_or_default(),
+            ),
+        };
         let mut table = ReferenceTable {
             number: newest + 1,
-            parent: head.as_ref().map(|head| head.id),
+            parent: Some(parent),
             operation,
             write_id: files::random(&self.0.host)?,
             gc_epoch: head.as_ref().map_or(0, |head| head.table.gc_epoch),
