@@ -349,3 +349,6 @@ pub fn copy(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,13 @@
 //! What people and scripts see: the real program in a folder of its own, with a clean environment.
 
+mod clone;
 mod config;
+mod fetch;
 mod help;
+mod pull;
+mod push;
 mod remote;
+mod sharing;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
