@@ -32,7 +32,10 @@ fn the_branch_of_the_source_is_checked_out() {
     assert_eq!(read(&sandbox, "b/x.txt"), "tuned\n");
     sandbox.ok(&["clone", "--bare", "a", "mirror"]);
     let pushed = sandbox.ok(&["--repo", "mirror", "push", "team"]);
-    assert!(pushed.contains("  main  ") && pushed.contains("  tuned  "), "{pushed}");
+    assert!(
+        pushed.contains("  main  ") && pushed.contains("  tuned  "),
+        "{pushed}"
+    );
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_damaged_pack_over_there_is_refused() {
     assert_eq!(code, 3);
 }
 
-/// Turns a bit in the middle of each pack.
+/// Turns bits all over each pack.
 fn damage_packs(sandbox: &Sandbox) {
     let packs = sandbox.path().join("team/packs");
     for shard in std::fs::read_dir(packs).unwrap() {
@@ -62,8 +62,9 @@ fn damage_packs(sandbox: &Sandbox) {
             let path = file.unwrap().path();
             if path.extension().is_some_and(|end| end == "pack") {
                 let mut bytes = std::fs::read(&path).unwrap();
-                let middle = bytes.len() / 4;
-                bytes[middle] ^= 4;
+                for at in (64..bytes.len() / 2).step_by(16) {
+                    bytes[at] ^= 4;
+                }
                 std::fs::remove_file(&path).unwrap();
                 std::fs::write(&path, bytes).unwrap();
             }

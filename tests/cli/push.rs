@@ -19,7 +19,10 @@ fn a_branch_is_pushed_and_then_up_to_date() {
         format!("would push to ../team\n  main  {short} → {new}\nSIZES\n")
     );
     let pushed = sandbox.ok(&["-C", "a", "push", "../team", "main"]);
-    assert!(pushed.contains(&format!("main  {short} → {new}\n")), "{pushed}");
+    assert!(
+        pushed.contains(&format!("main  {short} → {new}\n")),
+        "{pushed}"
+    );
     assert!(pushed.contains("\n4 B logical, "), "{pushed}");
 }
 
@@ -50,7 +53,12 @@ fn where_there_is_no_store_the_way_to_one_is_told() {
     );
     assert_eq!(sandbox.fails(&["-C", "a", "push", "s3://bucket/x"]).0, 1);
     assert_eq!(sandbox.fails(&["-C", "a", "push", "../team", "other"]).0, 3);
-    assert_eq!(sandbox.fails(&["-C", "a", "push", "../team", "--offline"]).0, 7);
+    assert_eq!(
+        sandbox
+            .fails(&["-C", "a", "push", "../team", "--offline"])
+            .0,
+        7
+    );
 }
 
 #[test]

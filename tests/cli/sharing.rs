@@ -30,7 +30,7 @@ pub(crate) fn commit(sandbox: &Sandbox, tree: &str) -> String {
 pub(crate) fn without_sizes(text: &str) -> String {
     let last = text.trim_end().lines().last().unwrap_or_default();
     let words: Vec<&str> = last.split(' ').collect();
-    let ["0", "B", ..] | [_, "B", ..] = words.as_slice() else {
+    let [_, "B", ..] = words.as_slice() else {
         return text.to_owned();
     };
     text.replace(last, "SIZES")

@@ -45,7 +45,7 @@ fn pool() -> Pool {
 fn signature() -> Signature {
     Signature {
         author: "A <a@example.org>".into(),
-        time: 1_800_000_000,
+        time: 1_700_000_000,
         offset_minutes: 0,
     }
 }
@@ -377,7 +377,7 @@ fn collect(store: &Store) {
     let deed = Deed {
         verb: "gc".into(),
         author: String::new(),
-        time: 4_000_000_000,
+        time: 1_700_000_000,
         changes: Vec::new(),
         undoes: None,
     };
