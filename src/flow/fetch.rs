@@ -179,11 +179,7 @@ fn try_fetch(
         return Ok((None, report));
     };
 
-    let plain = plan
-        .records
-        .iter()
-        .map(|(_, place)| place.entry.plain_bytes);
-    progress.begin("fetching", Some(plain.sum()));
+    progress.begin("fetching", Some(plan.plain_bytes));
     let trust = Trust::Stranger(&rebuilder);
     transfer::copy(from.reader(), &txn, &plan, &trust, pool, progress).map_err(gone)?;
     progress.end();

@@ -165,11 +165,7 @@ fn try_push(
         report.sent_bytes = plan.stored_bytes;
         return Ok((None, report));
     };
-    let plain = plan
-        .records
-        .iter()
-        .map(|(_, place)| place.entry.plain_bytes);
-    progress.begin("pushing", Some(plain.sum()));
+    progress.begin("pushing", Some(plan.plain_bytes));
     transfer::copy(from.reader(), &txn, &plan, &Trust::Own, pool, progress)?;
     report.sent_bytes = txn.seal()?;
     let deed = Deed {

@@ -31,6 +31,9 @@ const IN_FLIGHT: Budget = Budget {
     count_max: 256,
 };
 
+/// Records behind each other, side chunks included.
+const CHAIN_MAX: usize = 2 * limits::DEPTH_MAX as usize;
+
 /// Bytes after which packs that are full get their names.
 const KEPT_EVERY_BYTES: u64 = 16 << 20;
 
@@ -43,7 +46,9 @@ pub struct Plan {
     pub commits: HashSet<CommitId>,
     /// Lengths of the files that the other side lacks.
     pub logical_bytes: u64,
-    /// Bytes of the records.
+    /// Plain bytes of the records.
+    pub plain_bytes: u64,
+    /// Bytes of the records as they travel.
     pub stored_bytes: u64,
 }
 
@@ -163,7 +168,8 @@ impl Planner<'_> {
             return Ok(());
         }
         let manifest = self.from.object::<Manifest>(id)?;
-        self.plan.logical_bytes += manifest.bytes;
+        let logical = &mut self.plan.logical_bytes;
+        *logical = logical.saturating_add(manifest.bytes);
         for chunk in &manifest.chunks {
             self.chunk(chunk.id.into(), limits::DEPTH_MAX)?;
         }
@@ -197,7 +203,10 @@ impl Planner<'_> {
             if planned.is_some_and(|depth| depth <= depth_max) {
                 continue;
             }
-            if self.depth_here(id).is_some_and(|depth| depth <= depth_max) {
+            if self
+                .depth_here(id, CHAIN_MAX)
+                .is_some_and(|depth| depth <= depth_max)
+            {
                 continue;
             }
             let place = self.choose(&id, depth_max)?;
@@ -233,23 +242,24 @@ impl Planner<'_> {
             let id = RecordId::from(*need);
             let planned = self.chosen.get(&id).map(|place| place.entry.depth);
             planned
-                .or_else(|| self.depth_here(id))
+                .or_else(|| self.depth_here(id, CHAIN_MAX))
                 .is_some_and(|depth| depth <= below)
         })
     }
 
     /// The least depth of a copy that the other side can rebuild.
-    fn depth_here(&mut self, id: RecordId) -> Option<u8> {
+    fn depth_here(&mut self, id: RecordId, steps: usize) -> Option<u8> {
         if let Some(depth) = self.here.get(&id) {
             return *depth;
         }
-        self.here.insert(id, None); // an index that lies may go in a circle
+        self.here.insert(id, None); // an index that lies may go in a circle, or on and on
+        let steps = steps.checked_sub(1)?;
         let places = self.to.places(&id);
         let whole = places.iter().find(|place| {
             let below = place.entry.depth.saturating_sub(1);
             let mut needs = place.needs.iter();
             needs.all(|need| {
-                let depth = self.depth_here(RecordId::from(*need));
+                let depth = self.depth_here(RecordId::from(*need), steps);
                 depth.is_some_and(|depth| depth <= below)
             })
         });
@@ -262,8 +272,13 @@ impl Planner<'_> {
         let mut records: Vec<_> = self.chosen.into_iter().collect();
         records
             .sort_unstable_by_key(|(_, place)| (rank(place), pack_of(place), place.entry.offset));
-        let bytes = records.iter().map(|(_, place)| record_bytes(place));
-        self.plan.stored_bytes = bytes.sum();
+        // A stranger's index may say anything.
+        let sum = |bytes: fn(&Place) -> u64| {
+            let all = records.iter().map(|(_, place)| bytes(place));
+            all.fold(0, u64::saturating_add)
+        };
+        self.plan.stored_bytes = sum(record_bytes);
+        self.plan.plain_bytes = sum(|place| place.entry.plain_bytes);
         self.plan.records = records;
         self.plan
     }
@@ -289,7 +304,7 @@ fn pack_of(place: &Place) -> [u8; 32] {
 }
 
 fn record_bytes(place: &Place) -> u64 {
-    u64::from(place.entry.header_bytes) + place.entry.stored_bytes
+    u64::from(place.entry.header_bytes).saturating_add(place.entry.stored_bytes)
 }
 
 fn absent(id: &RecordId) -> Error {
@@ -325,7 +340,8 @@ pub fn copy(
     for ranked in plan.records.chunk_by(|(_, a), (_, b)| rank(a) == rank(b)) {
         let jobs = ranked.iter().map(|(id, place)| {
             progress.check()?;
-            let bytes = place.entry.plain_bytes.saturating_mul(2) + record_bytes(place);
+            let plain = place.entry.plain_bytes.saturating_mul(2);
+            let bytes = plain.saturating_add(record_bytes(place));
             Ok((usize::try_from(bytes).unwrap_or(usize::MAX), (id, place)))
         });
         let work = |(id, place): (&RecordId, &Place)| {
@@ -349,3 +365,6 @@ pub fn copy(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

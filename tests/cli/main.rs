@@ -13,6 +13,11 @@ mod remote;
 mod show;
 mod status;
 mod undo;
+mod clone;
+mod fetch;
+mod pull;
+mod push;
+mod sharing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
