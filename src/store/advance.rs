@@ -3,6 +3,7 @@
 //! May use: `error`, `disk`, `store::{files, host, ops, refs}`. Acknowledges only what is durable
 //! and lies on the chain that everybody sees.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use store_format::ids::{CommitId, OperationId, RecordId};
@@ -131,18 +132,22 @@ pub fn advance(
         let operation_id = ops::write(disk, &format!("{temp_dir}/o{attempt}"), &operation)?;
         let table = table_on(&head, &operation, operation_id, write_id);
         let (_, created) = refs::create(disk, &format!("{temp_dir}/t{attempt}"), &table)?;
-        if created == Created::Ours {
-            let newest = refs::head(disk)?;
-            let steps = newest.table.number.saturating_sub(table.number);
-            if ops::is_ancestor(disk, &operation_id, &newest.table.operation, steps)? {
-                return Ok(Outcome::Done(Published {
-                    number: table.number,
-                    operation: operation_id,
-                }));
-            }
+        // Whatever the answer was: ours may have been made, its answer lost, the table cleaned
+        // away and its number taken again by a writer that slept. The chain knows.
+        if is_seen(disk, table.number, &operation_id)? {
+            return Ok(Outcome::Done(Published {
+                number: table.number,
+                operation: operation_id,
+            }));
+        }
+        match created {
             // The number was free only because the cleaner had removed it: nobody sees this
             // table, so it must not be acknowledged.
-            files::remove(disk, &paths::table(table.number))?;
+            Created::Ours => files::remove(disk, &paths::table(table.number))?,
+            Created::Gone(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).at("create", paths::table(table.number));
+            }
+            Created::Taken | Created::Gone(_) => {}
         }
         if paused_ms >= PAUSES_MS_MAX {
             break;
@@ -153,6 +158,20 @@ pub fn advance(
         Error::conflict("too many others change the references of this store at the same time")
             .hint("run the command again"),
     )
+}
+
+/// Whether an operation that was tried as table `number` is on the chain that everybody sees.
+fn is_seen(disk: &dyn Disk, number: u64, operation: &OperationId) -> Result<bool> {
+    let newest = refs::head(disk)?;
+    let Some(steps) = newest.table.number.checked_sub(number) else {
+        return Ok(false);
+    };
+    let seen = ops::is_ancestor(disk, operation, &newest.table.operation, steps)?;
+    if seen {
+        // Where the answer was lost, nobody may have done so yet.
+        disk.sync_dir(paths::REFS).at("synchronise", paths::REFS)?;
+    }
+    Ok(seen)
 }
 
 /// The newest table, if it may be built on.

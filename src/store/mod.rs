@@ -24,7 +24,6 @@ mod salvage;
 pub mod staged;
 pub mod txn;
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -272,12 +271,8 @@ fn first_table(disk: &dyn Disk, host: &Host, dir: &str) -> Result<()> {
     };
     match refs::create(disk, &format!("{dir}/t"), &table)? {
         (_, Created::Ours) => Ok(()),
-        (_, Created::Taken) => match disk.sync_dir(paths::REFS) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).at("synchronise", paths::REFS)
-            }
-            _ => Ok(()),
-        },
+        (_, Created::Taken) => disk.sync_dir(paths::REFS).at("synchronise", paths::REFS),
+        (_, Created::Gone(error)) => Err(error).at("create", paths::table(0)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! May use: `error`, `disk`, `store::{files, ops, paths}`. Finds the newest by listing, never by
 //! probing the next number: behind a hole that cleaning left, probing shows an old state.
 
-use std::io::ErrorKind;
+use std::io;
 
 use store_format::ids::TableId;
 use store_format::limits;
@@ -46,12 +46,15 @@ pub struct Head {
 }
 
 /// What became of the creation of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Created {
     /// The table is there and is ours.
     Ours,
     /// The number is taken by somebody else.
     Taken,
+    /// It failed, and there is no such table now: it was never made, or the cleaner or the maker
+    /// of a hole has removed it since. Only the chain of operations tells.
+    Gone(io::Error),
 }
 
 /// The numbers of all tables, ascending.
@@ -129,9 +132,7 @@ pub fn create(disk: &dyn Disk, temp: &str, table: &ReferenceTable) -> Result<(Ta
         match read(disk, table.number)? {
             Some((_, found)) if found.write_id == table.write_id => {}
             Some(_) => return Ok((id, Created::Taken)),
-            // Taken a moment ago: a hole that its maker removed.
-            None if error.kind() == ErrorKind::AlreadyExists => return Ok((id, Created::Taken)),
-            None => return Err(error).at("create", &path),
+            None => return Ok((id, Created::Gone(error))),
         }
     }
     disk.sync_dir(paths::REFS)

@@ -214,10 +214,15 @@ fn collections_beside_writers_leave_nothing_dangling() {
 
 #[test]
 #[ignore = "minutes; the campaign before a release"]
-fn many_more_histories() {
+fn many_more_histories_of_collections() {
     for seed in 1000..5000 {
         write_and_collect(seed);
     }
+}
+
+#[test]
+#[ignore = "a minute; the campaign before a release"]
+fn many_more_histories_of_changes() {
     for seed in 1000..1200 {
         count_up(seed, 6, 40);
     }
