@@ -447,7 +447,8 @@ fn what_a_collection_takes_during_a_push_is_sent_again() {
         let far = Store::open(dir.path(), host()).unwrap();
         assert_whole(&far);
         assert_eq!(get(&far, "heads/tuned"), get(&side.store, "heads/tuned"));
-        if calls.load(Ordering::Relaxed) >= moment && report.sent_bytes > 100_000 {
+        // The base alone takes more than that; the change to it some thousands.
+        if calls.load(Ordering::Relaxed) >= moment && report.sent_bytes > 60_000 {
             resent += 1;
         }
     }
