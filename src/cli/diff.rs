@@ -96,7 +96,7 @@ impl Report for Differences {
     fn human(&self, page: &mut Page) {
         for file in &self.files {
             let sizes = match (file.bytes_before, file.bytes_after) {
-                (Some(before), Some(after)) if before != after => {
+                (Some(before), Some(after)) if size(before) != size(after) => {
                     format!("  {} → {}", size(before), size(after))
                 }
                 (Some(bytes), _) | (None, Some(bytes)) => format!("  {}", size(bytes)),
@@ -109,7 +109,7 @@ impl Report for Differences {
             ));
             file.tensors.iter().for_each(|tensor| tensor.write(page));
             if !file.tensors.is_empty() && file.same_tensors > 0 {
-                page.line(format_args!("  {} tensors are the same", file.same_tensors));
+                page.line(format_args!("  same     {} tensors", file.same_tensors));
             }
         }
         if self.files.is_empty() {

@@ -124,6 +124,8 @@ pub struct Out {
     mode: Mode,
     pager: Option<String>,
     sink: RefCell<Box<dyn Write>>,
+    /// Whether the sink is standard output behind a filter of colours.
+    is_stdout: bool,
     closed: Cell<bool>,
 }
 
@@ -146,7 +148,10 @@ impl Out {
     /// Standard output; `pager` is the command for long output, if one is wanted.
     #[must_use]
     pub fn stdout(mode: Mode, pager: Option<String>) -> Self {
-        Self::to(Box::new(anstream::stdout()), mode, pager)
+        Self {
+            is_stdout: true,
+            ..Self::to(Box::new(anstream::stdout()), mode, pager)
+        }
     }
 
     /// The same, elsewhere.
@@ -155,6 +160,7 @@ impl Out {
             mode,
             pager,
             sink: RefCell::new(sink),
+            is_stdout: false,
             closed: Cell::new(false),
         }
     }
@@ -184,7 +190,8 @@ impl Out {
     /// # Errors
     /// As [`Out::print`].
     pub fn print_nul<R: Report>(&self, report: &R) -> Result<()> {
-        self.write(self.render(report, true)?.as_bytes())
+        // The filter of colours would take the NUL bytes out.
+        self.write_raw(self.render(report, true)?.as_bytes())
     }
 
     /// Prints a result that may be long: for a person at a terminal through the pager.
@@ -234,11 +241,14 @@ impl Out {
         self.told(sink.write_all(bytes).and_then(|()| sink.flush()))
     }
 
-    /// Writes a file's content to standard output as it is.
+    /// Writes bytes as they are: a file's content, names with NUL ends.
     ///
     /// # Errors
     /// As [`Out::write`].
     pub fn write_raw(&self, bytes: &[u8]) -> Result<()> {
+        if !self.is_stdout {
+            return self.write(bytes);
+        }
         let mut stdout = io::stdout().lock();
         self.told(stdout.write_all(bytes).and_then(|()| stdout.flush()))
     }

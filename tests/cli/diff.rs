@@ -34,7 +34,7 @@ const SEEN: &str = "changed  m.safetensors  720 kB\n  \
     perhaps  c  F32 [4], shares a chunk that differs\n  \
     perhaps  d  F32 [4], shares a chunk that differs\n  \
     new      e  F32 [2, 2]\n  \
-    1 tensors are the same\n\
+    same     1 tensors\n\
     new      new  2 B\n\
     deleted  old  1 B\n";
 
