@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use store_format::ids::{CommitId, RecordId};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flow::closure::Closure;
 use crate::flow::read::Rebuilder;
 use crate::store::Store;
@@ -71,7 +71,9 @@ pub fn collect(store: &Store, request: &Request) -> Result<Report> {
         changes: Vec::new(),
         undoes: None,
     };
-    let done = store.gc(&deed, &request.policy, &mut mark)?;
+    let epoch = store.head()?.table.gc_epoch;
+    let done = store.gc(&deed, &request.policy, &mut mark);
+    let done = done.map_err(|error| overtaken(store, epoch, error))?;
     Ok(Report {
         deleted: done.deleted.len() as u64,
         freed_bytes: done.deleted_bytes,
@@ -80,6 +82,20 @@ pub fn collect(store: &Store, request: &Request) -> Result<Report> {
         waiting_bytes: done.waiting.iter().map(size).sum(),
         abandoned: done.abandoned as u64,
     })
+}
+
+/// A failure beside another collection, which may have taken what was looked at, is a conflict.
+pub(super) fn overtaken(store: &Store, epoch: u64, error: Error) -> Error {
+    let lost = matches!(error.kind(), Kind::NotFound | Kind::Corrupt);
+    match store.head() {
+        // One more is this collection's own; a damaged store fails again the next time.
+        Ok(head) if lost && head.table.gc_epoch != epoch => {
+            Error::conflict("another collection ran at the same time")
+                .because(error)
+                .hint("run the command again")
+        }
+        _ => error,
+    }
 }
 
 /// Everything that commits need. A chunk that is lost keeps nothing; an object that is lost may

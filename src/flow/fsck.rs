@@ -359,11 +359,8 @@ pub(super) struct Root {
 
 fn roots(store: &Store, reader: &Reader, chain: &ChainState, report: &mut Report) -> Vec<Root> {
     let mut roots = Vec::new();
-    let head = match store.head() {
-        Ok(head) => Some(head),
-        Err(_) => None, // the tables were reported
-    };
-    let table = head.map(|head| head.table);
+    // Tables that cannot be read were reported.
+    let table = store.head().ok().map(|head| head.table);
     for reference in table.iter().flat_map(|table| &table.references) {
         roots.push(Root {
             commit: reference.commit,

@@ -18,13 +18,14 @@ use crate::flow::read::Rebuilder;
 use crate::par::Pool;
 use crate::progress::Progress;
 use crate::store::Store;
-use crate::store::advance::{Deed, Outcome};
+use crate::store::advance::Deed;
 use crate::store::gc::GcPolicy;
 use crate::store::gc_plan::Live;
 use crate::store::index::Place;
 use crate::store::pack_read::StoredRecord;
 use crate::store::read::Reader;
 use crate::store::staged::PackSizes;
+use crate::store::txn::Txn;
 
 /// A prediction deeper than this is made again from nearer its root.
 const DEPTH_KEPT: u8 = 4;
@@ -84,22 +85,35 @@ pub fn repack(
         changes: Vec::new(),
         undoes: None,
     };
+    let epoch = store.head()?.table.gc_epoch;
+    let done = steps(store, pool, request, &deed, progress);
+    done.map_err(|error| collect::overtaken(store, epoch, error))
+}
+
+fn steps(
+    store: &Store,
+    pool: &Pool,
+    request: &Request,
+    deed: &Deed,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let mut report = Report::default();
     (report.packs_before, report.bytes_before) = measure(&store.reader()?);
     let kept = store.gc_kept(&request.policy, &mut collect::mark)?;
     let chosen = choose(&store.reader()?, &kept, request.level.is_some())?;
     if !chosen.is_empty() {
-        let packs = write_anew(
-            store,
+        let txn = store.begin()?;
+        write_anew(
+            &txn,
             pool,
-            request,
-            &deed,
+            request.level,
             &kept,
             &chosen,
             &mut report,
             progress,
         )?;
-        store.retire(&deed, &request.policy, &mut collect::mark, packs)?;
+        txn.publish(deed, None)?.done()?;
+        store.retire(deed, &request.policy, &mut collect::mark, chosen)?;
     }
     (report.packs_after, report.bytes_after) = measure(&store.reader()?);
     Ok(report)
@@ -162,33 +176,25 @@ fn record_bytes(place: &Place) -> u64 {
     u64::from(place.entry.header_bytes) + place.entry.stored_bytes
 }
 
-/// Writes what is kept of packs into new ones and publishes them; gives the packs that may go.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the steps of one function, named"
-)]
+/// Appends what is kept of packs.
 fn write_anew(
-    store: &Store,
+    txn: &Txn,
     pool: &Pool,
-    request: &Request,
-    deed: &Deed,
+    level: Option<Level>,
     kept: &Kept,
     chosen: &[PackId],
     report: &mut Report,
     progress: &dyn Progress,
-) -> Result<Vec<PackId>> {
-    let txn = store.begin()?;
+) -> Result<()> {
     let rebuilder = Rebuilder::new(txn.reader().clone());
     let mut live: Vec<&Live> = chosen.iter().flat_map(|pack| &kept[pack]).collect();
-    // In the order of their old places, so that what lay together still does; sources first.
+    // Sources first, and what lay together still does.
     live.sort_by_key(|live| {
-        (
-            live.place.entry.depth,
-            live.place.origin,
-            live.place.entry.offset,
-        )
+        let place = &live.place;
+        (place.entry.depth, place.origin, place.entry.offset)
     });
-    live.dedup_by_key(|live| live.id);
+    let mut seen = HashSet::new();
+    live.retain(|live| seen.insert(live.id));
     let total = live.iter().map(|live| live.place.entry.plain_bytes).sum();
     progress.begin("repacking", Some(total));
     pool.ordered(
@@ -197,7 +203,7 @@ fn write_anew(
             Ok((bytes.saturating_mul(3), live))
         }),
         IN_FLIGHT,
-        |live| remade(&rebuilder, live, request.level),
+        |live| remade(&rebuilder, live, level),
         |(record, change)| {
             report.records += 1;
             report.recoded += u64::from(change == Change::Recoded);
@@ -215,10 +221,7 @@ fn write_anew(
         },
     )?;
     progress.end();
-    match txn.publish(deed, None)? {
-        Outcome::Done(_) => Ok(chosen.to_vec()),
-        outcome => outcome.done().map(|_| Vec::new()),
-    }
+    Ok(())
 }
 
 /// What became of a record.

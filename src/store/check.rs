@@ -45,6 +45,9 @@ pub struct PackState {
     pub hurt: Vec<(RecordId, String)>,
 }
 
+/// An operation record, or why it cannot be read.
+pub(super) type ReadOperation = Result<(OperationId, Operation)>;
+
 /// The reference tables and the operations behind them.
 #[derive(Clone, Debug, Default)]
 pub struct ChainState {
@@ -273,7 +276,7 @@ impl Store {
     }
 
     /// Every operation record that is there, on the chain or not, by its path.
-    pub(super) fn operations(&self) -> Result<Vec<(String, Result<(OperationId, Operation)>)>> {
+    pub(super) fn operations(&self) -> Result<Vec<(String, ReadOperation)>> {
         let disk = &*self.0.disk;
         let mut found = Vec::new();
         for shard in files::list(disk, paths::OPS)? {

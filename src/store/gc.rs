@@ -25,6 +25,9 @@ use crate::store::refs::{self, Head};
 use crate::store::txn::Txn;
 use crate::store::{Shared, Store};
 
+/// Looks at the packs before one that cannot be read counts as damaged.
+const LOOKS_MAX: usize = 4;
+
 /// Bytes of the file that gives way when the disk is full.
 const RESERVE_BYTES: usize = 1 << 20;
 
@@ -294,20 +297,28 @@ impl Marked {
             .collect();
         // The list before the directory: a list that is gone was carried out.
         let barred = leases::condemned(&*shared.disk)?;
-        let all = Reader {
-            shared: Arc::clone(shared),
-            view: Arc::new(shared.refresh()?.checked()),
-            barred: Arc::new(Condemned::new()),
-            staged: None,
+        let mut tries = 0;
+        let all = loop {
+            let all = Reader {
+                shared: Arc::clone(shared),
+                view: Arc::new(shared.refresh()?.checked()),
+                barred: Arc::new(Condemned::new()),
+                staged: None,
+            };
+            // A pack that cannot be read may hold what would keep others; one that another
+            // collection deleted a moment ago is not there the next time.
+            let Some(failure) = all.view.failures().next() else {
+                break all;
+            };
+            tries += 1;
+            if tries == LOOKS_MAX {
+                return Err(
+                    Error::corrupt("nothing is collected while a pack is damaged")
+                        .because(failure)
+                        .hint("run 'sparse repair'"),
+                );
+            }
         };
-        // A pack that cannot be read may hold what would keep others.
-        if let Some(failure) = all.view.failures().next() {
-            return Err(
-                Error::corrupt("nothing is collected while a pack is damaged")
-                    .because(failure)
-                    .hint("run 'sparse repair'"),
-            );
-        }
         if !new.is_empty() {
             self.live.extend(mark(&all, &new)?);
             self.roots.extend(new);
