@@ -212,6 +212,7 @@ impl Store {
         match created {
             Created::Ours => Ok(Some(table.number)),
             Created::Taken => Err(Error::conflict("another repair was first").hint("run it again")),
+            Created::Gone(error) => Err(error).at("create", paths::table(table.number)),
         }
     }
 

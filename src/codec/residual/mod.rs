@@ -1,7 +1,7 @@
 //! Elements of a tensor coded as what their prediction leaves open.
 //!
 //! May use: `store_format`, `error`. Pure functions: the bytes depend on the arguments alone, and
-//! decoded bytes never on the machine's floating point. `docs/residual-draft.md` is normative.
+//! decoded bytes never on the machine's floating point. SPEC.md section 8 is normative.
 //!
 //! A first pass ([`Statistics`]) makes a [`Model`] that all chunks of a tensor share; then each
 //! chunk is coded and decoded on its own.
