@@ -159,26 +159,35 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
             &format!("'{file}' was taken as plain bytes: {note}"),
         );
     }
-    context.out.print(&Committed {
-        commit: report.commit.to_string(),
-        branch,
-        base: report.base.as_ref().map(CommitId::to_string),
-        kind: report.kind.map_or("none", Derivation::name),
-        unchanged: report.unchanged,
-        dry_run: args.dry_run,
-        files: report.files,
-        logical_bytes: report.logical_bytes,
-        new_bytes: report.new_bytes,
-        new_chunks: report.chunks.new_chunks,
-        known_chunks: report.chunks.known_chunks,
-        predicted_bytes: report.chunks.predicted_bytes,
-        seconds: started.elapsed().as_secs_f64(),
-        notes: report
-            .notes
-            .into_iter()
-            .map(|(file, note)| FileNote { file, note })
-            .collect(),
-    })
+    let seconds = started.elapsed().as_secs_f64();
+    context
+        .out
+        .print(&Committed::of(report, branch, args.dry_run, seconds))
+}
+
+impl Committed {
+    fn of(report: commit::Report, branch: String, dry_run: bool, seconds: f64) -> Self {
+        Self {
+            commit: report.commit.to_string(),
+            branch,
+            base: report.base.as_ref().map(CommitId::to_string),
+            kind: report.kind.map_or("none", Derivation::name),
+            unchanged: report.unchanged,
+            dry_run,
+            files: report.files,
+            logical_bytes: report.logical_bytes,
+            new_bytes: report.new_bytes,
+            new_chunks: report.chunks.new_chunks,
+            known_chunks: report.chunks.known_chunks,
+            predicted_bytes: report.chunks.predicted_bytes,
+            seconds,
+            notes: report
+                .notes
+                .into_iter()
+                .map(|(file, note)| FileNote { file, note })
+                .collect(),
+        }
+    }
 }
 
 /// The library's word for a level.

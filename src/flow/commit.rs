@@ -11,7 +11,7 @@ use store_format::ids::{CommitId, FileId};
 use store_format::layout::Tensor;
 use store_format::manifest::Manifest;
 use store_format::record::Kind;
-use store_format::reference::{BRANCHES, Change, check_reference};
+use store_format::reference::{BRANCHES, Change, ReferenceTable, check_reference};
 
 use crate::bytes::FileBytes;
 use crate::codec::Level;
@@ -145,21 +145,7 @@ fn try_commit(
     let table = &txn.head().table;
     let reference = format!("{BRANCHES}{}", request.branch);
     let parent = table.get(&reference);
-    let base = match &request.base {
-        BaseChoice::None => None,
-        BaseChoice::Auto => parent,
-        BaseChoice::Revision(text) => {
-            Some(revision::resolve(&rebuilder, table, request.head, text)?)
-        }
-    };
-    let base_files = match base {
-        // A hurt version can be committed on: what is lost heals by it.
-        Some(base) if request.base == BaseChoice::Auto => {
-            whole(files_of(&rebuilder, &base))?.unwrap_or_default()
-        }
-        Some(base) => files_of(&rebuilder, &base)?,
-        None => Vec::new(),
-    };
+    let (base, base_files) = find_base(&rebuilder, table, request, parent)?;
     let level = request.level;
     let writer = Writer {
         txn: &txn,
@@ -168,18 +154,7 @@ fn try_commit(
         level,
         progress,
     };
-    let mut report = Report {
-        commit: CommitId::from_bytes([0; 32]),
-        base,
-        kind: base.map(|_| request.kind.unwrap_or(Derivation::Derived)),
-        unchanged: false,
-        files: 0,
-        logical_bytes: 0,
-        new_bytes: 0,
-        chunks: Written::default(),
-        observed: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut report = Report::new(base, request.kind);
     let leaves = write_files(&writer, scanned, &base_files, &mut report)?;
     let tree = tree::write(&txn, &leaves)?;
     let parents: Vec<_> = parent.into_iter().collect();
@@ -227,6 +202,52 @@ fn try_commit(
     let missing = |reader: &_| closure::missing(reader, &roots);
     report.new_bytes = txn.seal()?;
     Ok((Some(txn.publish(&deed, Some(&missing))?), report))
+}
+
+/// The files of a base, by path.
+type BaseFiles = Vec<(String, Arc<BaseFile>)>;
+
+/// The version that tensors are compared with, and its files.
+fn find_base(
+    rebuilder: &Rebuilder,
+    table: &ReferenceTable,
+    request: &Request<'_>,
+    parent: Option<CommitId>,
+) -> Result<(Option<CommitId>, BaseFiles)> {
+    let base = match &request.base {
+        BaseChoice::None => None,
+        BaseChoice::Auto => parent,
+        BaseChoice::Revision(text) => {
+            Some(revision::resolve(rebuilder, table, request.head, text)?)
+        }
+    };
+    let base_files = match base {
+        // A hurt version can be committed on: what is lost heals by it.
+        Some(base) if request.base == BaseChoice::Auto => {
+            whole(files_of(rebuilder, &base))?.unwrap_or_default()
+        }
+        Some(base) => files_of(rebuilder, &base)?,
+        None => Vec::new(),
+    };
+    Ok((base, base_files))
+}
+
+impl Report {
+    /// Nothing was done yet.
+    fn new(base: Option<CommitId>, kind: Option<Derivation>) -> Self {
+        Self {
+            commit: CommitId::from_bytes([0; 32]),
+            base,
+            kind: base.map(|_| kind.unwrap_or(Derivation::Derived)),
+            unchanged: false,
+            files: 0,
+            logical_bytes: 0,
+            new_bytes: 0,
+            chunks: Written::default(),
+            observed: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// Nothing for what is lost or damaged.
@@ -324,7 +345,7 @@ fn write_file(
 }
 
 /// The files of a version, with what finds the chunks under their bytes.
-fn files_of(rebuilder: &Rebuilder, commit: &CommitId) -> Result<Vec<(String, Arc<BaseFile>)>> {
+fn files_of(rebuilder: &Rebuilder, commit: &CommitId) -> Result<BaseFiles> {
     let tree = rebuilder.object::<Commit>(commit)?.tree;
     let mut files = Vec::new();
     for leaf in tree::leaves(rebuilder, &tree)? {

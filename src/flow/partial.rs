@@ -11,7 +11,7 @@ use store_format::record::View;
 use crate::bytes::ReadAt;
 use crate::error::{Error, Result};
 use crate::flow::checkout::{IN_FLIGHT, Report, Request};
-use crate::flow::output::{Directory, Standing};
+use crate::flow::output::{Directory, Standing, Unfinished};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{Leaf, Leafy};
 use crate::layout::{safetensors_metadata, safetensors_subset};
@@ -74,6 +74,44 @@ pub fn checkout(
     leaves: &[Leaf],
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let chosen = choose(rebuilder, request, leaves)?;
+    let target = Directory::target(request.target)?;
+    let total = chosen
+        .values()
+        .flat_map(|(_, tensors)| tensors)
+        .map(|tensor| tensor.bytes)
+        .sum();
+    progress.begin("checking out", Some(total));
+    let mut report = Report {
+        logical_bytes: total,
+        ..Report::default()
+    };
+    for (path, (manifest, tensors)) in chosen {
+        let mut directory = target.again()?;
+        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
+        for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
+            directory = directory.child(parent)?;
+        }
+        if directory.look(name)? != Standing::Nothing && !request.force {
+            return Err(Error::conflict(format!("'{path}' would be overwritten"))
+                .hint("check out elsewhere, or give --force"));
+        }
+        let mut file = directory.begin(name, false)?;
+        report.written_bytes += write(rebuilder, pool, manifest, &tensors, &mut file, progress)?;
+        file.finish()?;
+        report.files += 1;
+        report.written += 1;
+    }
+    progress.end();
+    Ok(report)
+}
+
+/// The files that hold a tensor which a pattern fits, with those tensors.
+fn choose<'l>(
+    rebuilder: &Rebuilder,
+    request: &Request<'_>,
+    leaves: &'l [Leaf],
+) -> Result<BTreeMap<&'l str, (Manifest, Vec<Tensor>)>> {
     let patterns: Vec<_> = request
         .tensors
         .iter()
@@ -97,64 +135,39 @@ pub fn checkout(
                 .hint("'sparse ls --tensors REV' lists them"),
         );
     }
-    let target = Directory::target(request.target)?;
-    let total = chosen
-        .values()
-        .flat_map(|(_, tensors)| tensors)
-        .map(|tensor| tensor.bytes)
-        .sum();
-    progress.begin("checking out", Some(total));
-    let mut report = Report {
-        logical_bytes: total,
-        ..Report::default()
-    };
-    for (path, (manifest, tensors)) in chosen {
-        let mut directory = target.again()?;
-        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
-        for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
-            directory = directory.child(parent)?;
-        }
-        if directory.look(name)? != Standing::Nothing && !request.force {
-            return Err(Error::conflict(format!("'{path}' would be overwritten"))
-                .hint("check out elsewhere, or give --force"));
-        }
-        let stored = StoredFile::new(rebuilder, manifest);
-        let subset = safetensors_subset(&tensors, &safetensors_metadata(&stored)?)?;
-        let mut file = directory.begin(name, false)?;
-        file.append(&subset.header)?;
-        let mut view = View::default();
-        for (tensor, start) in subset.tensors.iter().zip(&subset.sources) {
-            stored
-                .file
-                .parts(*start, tensor.bytes, start + tensor.bytes, &mut view);
-        }
-        let jobs = view.parts.into_iter().map(|part| {
-            Ok((
-                usize::try_from(part.bytes)
-                    .unwrap_or(usize::MAX)
-                    .saturating_mul(3),
-                part,
-            ))
-        });
-        pool.ordered(
-            jobs,
-            IN_FLIGHT,
-            |part| rebuilder.view(&View { parts: vec![part] }),
-            |bytes| {
-                progress.advance(bytes.len() as u64, 0);
-                file.append(&bytes)?;
-                progress.check()
-            },
-        )?;
-        file.finish()?;
-        report.files += 1;
-        report.written += 1;
-        report.written_bytes += subset
-            .tensors
-            .iter()
-            .map(|tensor| tensor.bytes)
-            .sum::<u64>();
+    Ok(chosen)
+}
+
+/// Writes a safetensors file of these tensors; how many of their bytes it holds.
+fn write(
+    rebuilder: &Rebuilder,
+    pool: &Pool,
+    manifest: Manifest,
+    tensors: &[Tensor],
+    file: &mut Unfinished<'_>,
+    progress: &dyn Progress,
+) -> Result<u64> {
+    let stored = StoredFile::new(rebuilder, manifest);
+    let subset = safetensors_subset(tensors, &safetensors_metadata(&stored)?)?;
+    file.append(&subset.header)?;
+    let mut view = View::default();
+    for (tensor, start) in subset.tensors.iter().zip(&subset.sources) {
+        let end = start + tensor.bytes;
+        stored.file.parts(*start, tensor.bytes, end, &mut view);
     }
-    progress.end();
-    Ok(report)
+    let jobs = view.parts.into_iter().map(|part| {
+        let bytes = usize::try_from(part.bytes).unwrap_or(usize::MAX);
+        Ok((bytes.saturating_mul(3), part))
+    });
+    pool.ordered(
+        jobs,
+        IN_FLIGHT,
+        |part| rebuilder.view(&View { parts: vec![part] }),
+        |bytes| {
+            progress.advance(bytes.len() as u64, 0);
+            file.append(&bytes)?;
+            progress.check()
+        },
+    )?;
+    Ok(subset.tensors.iter().map(|tensor| tensor.bytes).sum())
 }

@@ -317,12 +317,8 @@ fn recoded(
     let mut best = codec::encode_plain(plain.bytes(), width, level);
     if let Some(predicted) = &predicted {
         let width = width.unwrap_or(Width::W1);
-        best = best.or(codec::encode_difference(
-            plain.bytes(),
-            predicted,
-            width,
-            level,
-        ));
+        let difference = codec::encode_difference(plain.bytes(), predicted, width, level);
+        best = best.or(difference);
     }
     let model = rebuilder.model(old)?;
     let mut modelled = false;
