@@ -229,7 +229,7 @@ impl Recipe {
                 });
             }
         };
-        reader.end("the parameters of a predictor")?;
+        reader.end()?;
         Self::new(target, sources, view, step)
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use sparse_store::predict::adapter::Adapter;
-use sparse_store::predict::gather::find::{RowIndex, columns};
+use sparse_store::predict::gather::find::{RowIndex, columns, row_hash};
 use sparse_store::predict::gather::{Gather, Run, Runs};
 use sparse_store::predict::linear::Linear;
 use sparse_store::predict::low_rank::fit::{Effort, fit};
@@ -414,7 +414,12 @@ fn pruned_and_resized_models_are_gathered() {
                     .bytes
                     .chunks(row(source))
                     .for_each(|row| index.add_row(row));
-                Gather::listed(1, index.find(target.bytes.chunks(row(target))).unwrap())
+                Gather::listed(
+                    1,
+                    index
+                        .find(target.bytes.chunks(row(target)).map(row_hash))
+                        .unwrap(),
+                )
             } else {
                 let rows = |tensor: &'_ Tensor| -> Vec<Vec<u8>> {
                     tensor

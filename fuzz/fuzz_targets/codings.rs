@@ -2,7 +2,10 @@
 #![no_main]
 
 use sparse_store::codec::Elements;
-use sparse_store::codec::{self, residual::Model};
+use sparse_store::codec::{
+    self,
+    residual::{Model, Prediction},
+};
 use store_format::record::{Coding, Predictor, Recipe};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -28,7 +31,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         .ok()
         .and_then(|elements| Model::parse(elements.shape, side).ok());
     let predicted = vec![7; plain];
-    if let Ok(out) = codec::decode(&recipe, coded, Some(&predicted), model.as_ref(), plain) {
+    if let Ok(out) = codec::decode(&recipe, coded, Prediction::Same(&predicted), model.as_ref(), plain) {
         assert_eq!(out.len(), plain);
     }
 });

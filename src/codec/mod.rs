@@ -9,7 +9,7 @@ pub mod planes;
 pub mod residual;
 
 use store_format::FormatError;
-use store_format::cursor::Reader;
+use store_format::cursor::{Reader, put_varint};
 use store_format::dtype::DType;
 use store_format::record::{Coding, Recipe};
 
@@ -132,11 +132,11 @@ impl Elements {
     pub fn from_parameters(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes, "coding parameters");
         let dtype = DType::from_number(reader.u8()?)?;
-        let first = varint(&mut reader)?;
+        let first = reader.varint()?;
         let shape = TensorShape {
             dtype,
-            rows: varint(&mut reader)?,
-            cols: varint(&mut reader)?,
+            rows: reader.varint()?,
+            cols: reader.varint()?,
         };
         reader.finish()?;
         let elements = Self { shape, first };
@@ -152,7 +152,7 @@ impl Elements {
 /// Codes elements by the model of tiny tensors, which needs no side information; nothing for
 /// types that have none.
 #[must_use]
-pub fn encode_built_in(plain: &[u8], predicted: &[u8], dtype: DType) -> Option<Coded> {
+pub fn encode_built_in(plain: &[u8], prediction: Prediction<'_>, dtype: DType) -> Option<Coded> {
     let model = Model::builtin(dtype, true)?;
     let elements = Elements {
         shape: TensorShape {
@@ -162,32 +162,30 @@ pub fn encode_built_in(plain: &[u8], predicted: &[u8], dtype: DType) -> Option<C
         },
         first: 0,
     };
-    Some(encode_modelled(plain, Some(predicted), &model, elements))
+    Some(encode_modelled(plain, prediction, &model, elements))
 }
 
 /// Codes elements by their tensor's model: with a prediction the residual, else the weights.
 #[must_use]
 pub fn encode_modelled(
     plain: &[u8],
-    predicted: Option<&[u8]>,
+    prediction: Prediction<'_>,
     model: &Model,
     elements: Elements,
 ) -> Coded {
+    let coding = match prediction {
+        Prediction::None => Coding::Weights,
+        Prediction::Same(_) | Prediction::Fraction(_) => Coding::Residual,
+    };
     if model.is_builtin()
         && !elements.is_built_in()
-        && let Some(predicted) = predicted
-        && let Some(coded) = encode_built_in(plain, predicted, elements.shape.dtype)
+        && coding == Coding::Residual
+        && let Some(coded) = encode_built_in(plain, prediction, elements.shape.dtype)
     {
         return coded;
     }
     let mut bytes = Vec::with_capacity(plain.len() / 2);
-    let prediction = predicted.map_or(Prediction::None, Prediction::Same);
     residual::encode(model, elements.first, plain, prediction, &mut bytes);
-    let coding = if predicted.is_some() {
-        Coding::Residual
-    } else {
-        Coding::Weights
-    };
     Coded {
         coding,
         parameters: elements.to_parameters(),
@@ -195,8 +193,7 @@ pub fn encode_modelled(
     }
 }
 
-/// Rebuilds `plain_bytes` bytes. `predicted` is the prediction for a coding that corrects one,
-/// `model` the side information of a modelled coding. The caller compares the result with its
+/// Rebuilds `plain_bytes` bytes. `prediction` is for a coding that corrects one, `model` the side information of a modelled coding. The caller compares the result with its
 /// id: damaged bytes may decode to other bytes.
 ///
 /// # Errors
@@ -204,17 +201,18 @@ pub fn encode_modelled(
 pub fn decode(
     recipe: &Recipe,
     coded: &[u8],
-    predicted: Option<&[u8]>,
+    prediction: Prediction<'_>,
     model: Option<&Model>,
     plain_bytes: usize,
 ) -> crate::error::Result<Vec<u8>> {
     let parameters = recipe.coding_parameters.as_slice();
-    let predicted = || {
-        predicted
-            .filter(|bytes| bytes.len() == plain_bytes)
-            .ok_or(FormatError::Invalid {
+    let predicted = || match prediction {
+        Prediction::Same(bytes) if bytes.len() == plain_bytes => Ok(bytes),
+        Prediction::Same(_) | Prediction::Fraction(_) | Prediction::None => {
+            Err(FormatError::Invalid {
                 rule: "a prediction is as long as the bytes that it predicts",
             })
+        }
     };
     let modelled = |prediction: Prediction<'_>| {
         let elements = Elements::from_parameters(parameters)?;
@@ -251,37 +249,15 @@ pub fn decode(
             exactly(coded, 0)?;
             Ok(predicted()?.to_vec())
         }
-        Coding::Residual => modelled(Prediction::Same(predicted()?)),
+        Coding::Residual => match prediction {
+            Prediction::Same(_) | Prediction::Fraction(_) => modelled(prediction),
+            Prediction::None => Err(FormatError::Invalid {
+                rule: "a residual corrects a prediction",
+            }
+            .into()),
+        },
         Coding::Weights => modelled(Prediction::None),
     }
-}
-
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// A LEB128 number in its shortest form.
-fn varint(reader: &mut Reader<'_>) -> Result<u64, FormatError> {
-    const RULE: FormatError = FormatError::Invalid {
-        rule: "a varint is a shortest LEB128 of at most 64 bits",
-    };
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = reader.u8()?;
-        let part = u64::from(byte & 0x7f);
-        if part << shift >> shift != part || (byte == 0 && shift > 0) {
-            return Err(RULE);
-        }
-        value |= part << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(RULE)
 }
 
 fn no_parameters(parameters: &[u8]) -> Result<(), FormatError> {

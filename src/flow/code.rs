@@ -10,7 +10,7 @@ use store_format::dtype::DType;
 use store_format::ids::ChunkId;
 use store_format::limits;
 use store_format::manifest::ChunkReference;
-use store_format::record::{Part, Predictor, Recipe, View};
+use store_format::record::{Coding, Part, Recipe, View};
 use store_format::verified::Verified;
 
 use crate::bytes::{FileBytes, ReadAt};
@@ -18,11 +18,12 @@ use crate::codec::planes::Width;
 use crate::codec::residual::{self, Prediction, Statistics, TensorShape};
 use crate::codec::{self, Coded, Elements, Level};
 use crate::error::{Error, Kind, Result};
+use crate::flow::approach::{self, Approach, ByRecipe, Planned};
+use crate::flow::predicted::{self, Predicted};
 use crate::flow::read::Rebuilder;
 use crate::flow::survey::{SharedModel, Survey};
 use crate::layout::{Parsed, cut};
 use crate::par::Pool;
-use crate::plan::pair::BaseFile;
 use crate::progress::Progress;
 use crate::store::txn::Txn;
 
@@ -38,22 +39,6 @@ pub struct Writer<'a> {
     pub level: Level,
     /// Who is told.
     pub progress: &'a dyn Progress,
-}
-
-/// What a file is compared with: for each of its tensors, by index, where its base lies.
-#[derive(Clone, Debug, Default)]
-pub struct Bases {
-    /// One for each tensor of the file; shorter where the last have none.
-    pub tensors: Vec<Option<BaseTensor>>,
-}
-
-/// A tensor of a base.
-#[derive(Clone, Debug)]
-pub struct BaseTensor {
-    /// The file that holds it.
-    pub file: Arc<BaseFile>,
-    /// Its index in that file's manifest.
-    pub index: usize,
 }
 
 /// What became of a file.
@@ -113,7 +98,8 @@ pub(super) struct Done {
 /// The records of a chunk that is new.
 pub(super) struct NewChunk {
     pub(super) chunk: Record,
-    pub(super) side: Option<Record>,
+    /// Side chunks that it needs.
+    pub(super) sides: Vec<Record>,
     pub(super) predicted: bool,
 }
 
@@ -130,7 +116,8 @@ pub(super) struct Source<'a> {
     pub(super) writer: &'a Writer<'a>,
     pub(super) file: &'a FileBytes,
     pub(super) parsed: &'a Parsed,
-    pub(super) bases: &'a Bases,
+    /// One for each tensor of the file.
+    pub(super) approaches: &'a [Approach],
 }
 
 impl Source<'_> {
@@ -147,15 +134,19 @@ impl Source<'_> {
         let tensor = self.parsed.tensors.get(index)?;
         let cols = tensor.shape.last().copied()?;
         let rows = tensor.shape.iter().rev().skip(1).product();
-        residual::is_supported(tensor.dtype, self.base(index).is_some()).then_some(TensorShape {
+        residual::is_supported(tensor.dtype, self.is_predicted(index)).then_some(TensorShape {
             dtype: tensor.dtype,
             rows,
             cols,
         })
     }
 
-    fn base(&self, index: usize) -> Option<&BaseTensor> {
-        self.bases.tensors.get(index)?.as_ref()
+    fn approach(&self, index: usize) -> &Approach {
+        self.approaches.get(index).unwrap_or(&Approach::None)
+    }
+
+    fn is_predicted(&self, index: usize) -> bool {
+        !matches!(self.approach(index), Approach::None)
     }
 
     /// Does a job; a survey gives nothing.
@@ -219,14 +210,12 @@ impl Source<'_> {
             return Ok(());
         }
         let predicted = match self.prediction(span)? {
-            Some(view) => self.predicted(&view)?,
-            None => None,
+            Some(planned) => self.predicted(&planned, Coding::Residual, span.bytes)?,
+            None => Predicted::None,
         };
         let statistics = Statistics::new(survey.shape, self.writer.level, predicted.is_some());
         let statistics = statistics.map(|mut statistics| {
-            let prediction = predicted
-                .as_deref()
-                .map_or(Prediction::None, Prediction::Same);
+            let prediction = predicted.as_prediction();
             statistics.add(first_element(span), plain.bytes(), prediction);
             Box::new(statistics)
         });
@@ -234,54 +223,66 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// The bytes of the base that stand where a span's elements do.
-    fn prediction(&self, span: &cut::Span) -> Result<Option<View>> {
+    /// What a span's elements are expected to be made of.
+    fn prediction(&self, span: &cut::Span) -> Result<Option<Planned>> {
         let mut view = View::default();
         match span.view {
             cut::View::Bytes => return Ok(None),
             cut::View::Elements {
                 tensor,
                 first_element,
-            } => {
-                let Some(base) = self.base(tensor) else {
-                    return Ok(None);
-                };
-                let dtype = self.parsed.tensors[tensor].dtype;
-                let skipped = dtype.bytes_of(first_element).unwrap_or(u64::MAX);
-                base.parts(skipped, span.bytes, &mut view);
-            }
+            } => match self.approach(tensor) {
+                Approach::None => return Ok(None),
+                Approach::Recipe(recipe) => {
+                    return Planned::by_recipe(recipe, first_element, span.bytes);
+                }
+                Approach::Base(base) => {
+                    let dtype = self.parsed.tensors[tensor].dtype;
+                    let skipped = dtype.bytes_of(first_element).unwrap_or(u64::MAX);
+                    base.parts(skipped, span.bytes, &mut view);
+                }
+            },
             cut::View::Group {
                 first_tensor,
                 count,
             } => {
                 let tensors = first_tensor..first_tensor + count;
-                if tensors.clone().all(|tensor| self.base(tensor).is_none()) {
-                    return Ok(None);
+                let group: Vec<_> = tensors
+                    .map(|index| (&self.parsed.tensors[index], self.approach(index)))
+                    .collect();
+                if let Some(planned) = approach::of_group(&group)? {
+                    return Ok(Some(planned));
                 }
-                for tensor in tensors {
-                    let bytes = self.parsed.tensors[tensor].bytes;
-                    match self.base(tensor) {
-                        _ if bytes == 0 => {}
-                        Some(base) => base.parts(0, bytes, &mut view),
-                        None => view.parts.push(Part::zeros(bytes)),
+                for (tensor, approach) in group {
+                    match approach {
+                        _ if tensor.bytes == 0 => {}
+                        Approach::Base(base) => base.parts(0, tensor.bytes, &mut view),
+                        Approach::None | Approach::Recipe(_) => {
+                            view.parts.push(Part::zeros(tensor.bytes));
+                        }
                     }
                 }
             }
         }
         // A tensor that is longer than its base has chunks of which the base knows nothing.
-        Ok(view
-            .parts
-            .iter()
-            .any(|part| !part.is_zeros())
-            .then_some(view))
+        let known = view.parts.iter().any(|part| !part.is_zeros());
+        Ok(known.then(|| Planned::base(view)))
     }
 
-    /// The bytes of a view; nothing where the base is hurt: a file can be kept all the same, and
-    /// what is lost heals by it.
-    fn predicted(&self, view: &View) -> Result<Option<Vec<u8>>> {
-        match self.writer.rebuilder.view(view) {
-            Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => Ok(None),
-            other => other.map(Some),
+    /// The prediction; nothing where the base is hurt: a file can be kept all the same, and what
+    /// is lost heals by it.
+    fn predicted(&self, planned: &Planned, coding: Coding, plain_bytes: u64) -> Result<Predicted> {
+        let sources = match self.writer.rebuilder.view(&planned.view) {
+            Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => {
+                return Ok(Predicted::None);
+            }
+            other => other?,
+        };
+        match &planned.recipe {
+            None => Ok(Predicted::Bytes(sources)),
+            Some((recipe, first)) => {
+                predicted::predict(&recipe.recipe, *first, &sources, plain_bytes, coding)
+            }
         }
     }
 
@@ -304,52 +305,81 @@ impl Source<'_> {
         plain: &Verified,
         model: Option<&SharedModel>,
     ) -> Result<Done> {
-        let view = self.prediction(span)?;
-        let source = view.and_then(|view| self.depth(&view).map(|depth| (view, depth)));
-        let predicted = match &source {
-            Some((view, _)) => self.predicted(view)?,
-            None => None,
+        let planned = self.prediction(span)?;
+        let source = planned.and_then(|planned| {
+            let depth = self.depth(&planned.view)?;
+            Some((planned, depth))
+        });
+        let (coded, predicted) = match &source {
+            None => (
+                self.smallest(span, plain.bytes(), &Predicted::None, model),
+                false,
+            ),
+            Some((planned, _)) => self.corrected(span, plain.bytes(), planned, model)?,
         };
-        let source = source.filter(|_| predicted.is_some());
-        // A model was made for exactly one of both cases.
-        let model = model.filter(|_| self.is_based(span) == predicted.is_some());
-        let coded = self.smallest(span, plain.bytes(), predicted.as_deref(), model);
-        self.record(index, plain, coded, source, model)
+        self.record(index, plain, coded, source.filter(|_| predicted), model)
+    }
+
+    /// Codes a chunk that is predicted, and says whether the prediction could be made.
+    fn corrected(
+        &self,
+        span: &cut::Span,
+        plain: &[u8],
+        planned: &Planned,
+        model: Option<&SharedModel>,
+    ) -> Result<(Coded, bool)> {
+        // Elements without a fraction tell whether nothing is left to correct, and are all that
+        // the plain difference can use.
+        let rounded = self.predicted(planned, Coding::Difference, span.bytes)?;
+        let exact = matches!(&rounded, Predicted::Bytes(bytes) if bytes == plain);
+        let by_fraction = |(recipe, _): &(Arc<ByRecipe>, u64)| recipe.recipe.has_patterns();
+        if exact || !planned.recipe.as_ref().is_some_and(by_fraction) {
+            let predicted = rounded.is_some();
+            return Ok((self.smallest(span, plain, &rounded, model), predicted));
+        }
+        let predicted = self.predicted(planned, Coding::Residual, span.bytes)?;
+        let is_some = predicted.is_some();
+        Ok((self.smallest(span, plain, &predicted, model), is_some))
     }
 
     fn smallest(
         &self,
         span: &cut::Span,
         plain: &[u8],
-        predicted: Option<&[u8]>,
+        predicted: &Predicted,
         model: Option<&SharedModel>,
     ) -> Coded {
         let level = self.writer.level;
         let (dtype, width) = (self.dtype(span), self.width(span));
+        let prediction = predicted.as_prediction();
+        // A model was made for exactly one of both cases.
+        let model = model.filter(|_| self.is_based(span) == predicted.is_some());
+        let exact = matches!(predicted, Predicted::Bytes(bytes) if bytes == plain);
         let corrected = match (predicted, model) {
-            (predicted, Some(shared)) if predicted != Some(plain) => {
+            (_, Some(shared)) if !exact => {
                 let elements = Elements {
                     shape: shared.model.shape(),
                     first: first_element(span),
                 };
                 Some(codec::encode_modelled(
                     plain,
-                    predicted,
+                    prediction,
                     &shared.model,
                     elements,
                 ))
             }
-            (Some(predicted), _) => {
-                let difference = || {
-                    let width = width.unwrap_or(Width::W1);
-                    codec::encode_difference(plain, predicted, width, level)
-                };
+            (Predicted::Bytes(predicted), _) => {
+                let width = width.unwrap_or(Width::W1);
+                let difference = codec::encode_difference(plain, predicted, width, level);
                 let built_in = dtype
-                    .filter(|_| predicted != plain)
-                    .and_then(|dtype| codec::encode_built_in(plain, predicted, dtype));
-                Some(built_in.map_or_else(difference, |coded| coded.or(difference())))
+                    .filter(|_| !exact)
+                    .and_then(|dtype| codec::encode_built_in(plain, prediction, dtype));
+                Some(built_in.map_or(difference.clone(), |coded| coded.or(difference)))
             }
-            (None, _) => None,
+            (Predicted::Patterns(_), _) => {
+                dtype.and_then(|dtype| codec::encode_built_in(plain, prediction, dtype))
+            }
+            (Predicted::None, _) => None,
         };
         match corrected {
             // Far below what plain bytes ever shrink to: no need to try.
@@ -359,9 +389,9 @@ impl Source<'_> {
         }
     }
 
-    /// Whether a span belongs to one tensor that has a base.
+    /// Whether a span belongs to one tensor that is predicted.
     fn is_based(&self, span: &cut::Span) -> bool {
-        matches!(span.view, cut::View::Elements { tensor, .. } if self.base(tensor).is_some())
+        matches!(span.view, cut::View::Elements { tensor, .. } if self.is_predicted(tensor))
     }
 
     /// The record of a coded chunk, after decoding and comparing it.
@@ -370,30 +400,37 @@ impl Source<'_> {
         index: usize,
         plain: &Verified,
         coded: Coded,
-        source: Option<(View, u8)>,
+        source: Option<(Planned, u8)>,
         model: Option<&SharedModel>,
     ) -> Result<Done> {
         let mut recipe = Recipe::plain(coded.coding, coded.parameters);
-        if coded.coding.corrects()
-            && let Some((view, depth)) = source
+        let needs_model = recipe.coding.is_modelled()
+            && !Elements::from_parameters(&recipe.coding_parameters)?.is_built_in();
+        let model = model.filter(|_| needs_model);
+        recipe.side = model.map(|shared| shared.side).into_iter().collect();
+        let mut sides = Vec::new();
+        if let Some(shared) = model {
+            sides.push(side_record(shared.side, &shared.bytes)?);
+        }
+        let mut predicted = Predicted::None;
+        if recipe.coding.corrects()
+            && let Some((planned, depth)) = source
         {
-            recipe.predictor = Predictor::Base;
-            recipe.sources = vec![view];
+            recipe.predictor = planned.predictor;
+            recipe.predictor_parameters = planned.parameters(recipe.side.len());
+            if let Some((side, bytes)) = planned.side() {
+                recipe.side.push(side);
+                sides.push(side_record(side, bytes)?);
+            }
+            predicted = self.predicted(&planned, recipe.coding, plain.bytes().len() as u64)?;
+            recipe.sources = vec![planned.view];
             recipe.depth = depth;
         }
-        let needs_side = recipe.coding.is_modelled()
-            && !Elements::from_parameters(&recipe.coding_parameters)?.is_built_in();
-        let side = model.filter(|_| needs_side);
-        recipe.side = side.map(|shared| shared.side).into_iter().collect();
-        let predicted = match recipe.sources.first() {
-            Some(view) => Some(self.writer.rebuilder.view(view)?),
-            None => None,
-        };
         let again = codec::decode(
             &recipe,
             &coded.bytes,
-            predicted.as_deref(),
-            side.map(|shared| &shared.model),
+            predicted.as_prediction(),
+            model.map(|shared| &shared.model),
             plain.bytes().len(),
         )?;
         if again != plain.bytes() {
@@ -404,18 +441,16 @@ impl Source<'_> {
             );
         }
         let bytes = plain.bytes().len() as u64;
-        let predicted = !recipe.sources.is_empty();
         let chunk = Record {
             id: plain.id(),
             recipe,
             plain_bytes: bytes,
             bytes: coded.bytes,
         };
-        let side = side.map(side_record).transpose()?;
         let record = Some(NewChunk {
+            predicted: predicted.is_some(),
             chunk,
-            side,
-            predicted,
+            sides,
         });
         Ok(Done {
             index,
@@ -449,16 +484,6 @@ impl Source<'_> {
     }
 }
 
-impl BaseTensor {
-    /// Appends the parts that hold `bytes` bytes after `skipped` of the tensor.
-    fn parts(&self, skipped: u64, bytes: u64, view: &mut View) {
-        let tensor = &self.file.manifest().tensors[self.index];
-        let end = tensor.start + tensor.bytes;
-        self.file
-            .parts(tensor.start.saturating_add(skipped), bytes, end, view);
-    }
-}
-
 fn first_element(span: &cut::Span) -> u64 {
     match span.view {
         cut::View::Elements { first_element, .. } => first_element,
@@ -466,18 +491,19 @@ fn first_element(span: &cut::Span) -> u64 {
     }
 }
 
-fn side_record(shared: &SharedModel) -> Result<Record> {
-    let coded = codec::encode_plain(&shared.bytes, None, Level::Default);
+/// The record of a side chunk. Its entries are small numbers or text: zstd finds what is in them.
+fn side_record(id: ChunkId, bytes: &[u8]) -> Result<Record> {
+    let coded = codec::encode_plain(bytes, None, Level::Default);
     let recipe = Recipe::plain(coded.coding, coded.parameters);
-    let plain_bytes = shared.bytes.len() as u64;
-    let again = codec::decode(&recipe, &coded.bytes, None, None, shared.bytes.len())?;
-    if again != shared.bytes {
+    let plain_bytes = bytes.len() as u64;
+    let again = codec::decode(&recipe, &coded.bytes, Prediction::None, None, bytes.len())?;
+    if again != bytes {
         return Err(Error::corrupt(
             "side information does not decode to its bytes",
         ));
     }
     Ok(Record {
-        id: shared.side,
+        id,
         recipe,
         plain_bytes,
         bytes: coded.bytes,

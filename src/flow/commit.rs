@@ -4,11 +4,9 @@
 //! leaves the store as it was.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use store_format::commit::{Attribute, Commit, Derivation, Origin};
 use store_format::ids::{CommitId, FileId};
-use store_format::layout::Tensor;
 use store_format::manifest::Manifest;
 use store_format::record::Kind;
 use store_format::reference::{BRANCHES, Change, ReferenceTable, check_reference};
@@ -16,15 +14,16 @@ use store_format::reference::{BRANCHES, Change, ReferenceTable, check_reference}
 use crate::bytes::FileBytes;
 use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::flow::code::{self, BaseTensor, Bases, Writer, Written};
+use crate::flow::choose;
+use crate::flow::code::{self, Writer, Written};
 use crate::flow::read::Rebuilder;
+use crate::flow::relatives::{BaseFiles, Relatives, files_of, whole};
 use crate::flow::scan::{Scanned, Stat, What, scan};
 use crate::flow::tree::{self, Leaf, Leafy};
 use crate::flow::write;
 use crate::flow::{closure, revision};
 use crate::layout;
 use crate::par::Pool;
-use crate::plan::pair::{BaseFile, Named, pair};
 use crate::progress::Progress;
 use crate::store::Store;
 use crate::store::advance::{Deed, Outcome};
@@ -145,7 +144,7 @@ fn try_commit(
     let table = &txn.head().table;
     let reference = format!("{BRANCHES}{}", request.branch);
     let parent = table.get(&reference);
-    let (base, base_files) = find_base(&rebuilder, table, request, parent)?;
+    let (base, known) = find_base(&rebuilder, table, request, parent)?;
     let level = request.level;
     let writer = Writer {
         txn: &txn,
@@ -155,7 +154,7 @@ fn try_commit(
         progress,
     };
     let mut report = Report::new(base, request.kind);
-    let leaves = write_files(&writer, scanned, &base_files, &mut report)?;
+    let leaves = write_files(&writer, scanned, &known, &mut report)?;
     let tree = tree::write(&txn, &leaves)?;
     let parents: Vec<_> = parent.into_iter().collect();
     if let Some(parent) = parent {
@@ -204,16 +203,13 @@ fn try_commit(
     Ok((Some(txn.publish(&deed, Some(&missing))?), report))
 }
 
-/// The files of a base, by path.
-type BaseFiles = Vec<(String, Arc<BaseFile>)>;
-
 /// The version that tensors are compared with, and its files.
 fn find_base(
     rebuilder: &Rebuilder,
     table: &ReferenceTable,
     request: &Request<'_>,
     parent: Option<CommitId>,
-) -> Result<(Option<CommitId>, BaseFiles)> {
+) -> Result<(Option<CommitId>, Known)> {
     let base = match &request.base {
         BaseChoice::None => None,
         BaseChoice::Auto => parent,
@@ -229,7 +225,24 @@ fn find_base(
         Some(base) => files_of(rebuilder, &base)?,
         None => Vec::new(),
     };
-    Ok((base, base_files))
+    let relatives = match request.base {
+        BaseChoice::None => None,
+        BaseChoice::Auto | BaseChoice::Revision(_) => {
+            Some(Relatives::of(rebuilder, table, base, &base_files)?)
+        }
+    };
+    let known = Known {
+        base_files,
+        relatives,
+    };
+    Ok((base, known))
+}
+
+/// What tensors may be predicted from.
+struct Known {
+    base_files: BaseFiles,
+    /// None where nothing is to be compared.
+    relatives: Option<Relatives>,
 }
 
 impl Report {
@@ -250,14 +263,6 @@ impl Report {
     }
 }
 
-/// Nothing for what is lost or damaged.
-fn whole<T>(read: Result<T>) -> Result<Option<T>> {
-    match read {
-        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(None),
-        other => other.map(Some),
-    }
-}
-
 fn deed(request: &Request<'_>, verb: &str, changes: Vec<Change>) -> Deed {
     Deed {
         verb: verb.into(),
@@ -271,7 +276,7 @@ fn deed(request: &Request<'_>, verb: &str, changes: Vec<Change>) -> Deed {
 fn write_files(
     writer: &Writer<'_>,
     scanned: &[Scanned],
-    base_files: &[(String, Arc<BaseFile>)],
+    known: &Known,
     report: &mut Report,
 ) -> Result<Vec<Leaf>> {
     let mut leaves = Vec::with_capacity(scanned.len());
@@ -284,7 +289,7 @@ fn write_files(
                 stat,
                 executable,
             } => {
-                let (manifest, written) = write_file(writer, path, source, stat, base_files)
+                let (manifest, written) = write_file(writer, path, source, stat, known)
                     .map_err(|error| in_file(path, error))?;
                 report.files += 1;
                 report.logical_bytes += manifest.bytes;
@@ -323,14 +328,15 @@ fn write_file(
     path: &str,
     source: &Path,
     stat: &Stat,
-    base_files: &[(String, Arc<BaseFile>)],
+    known: &Known,
 ) -> Result<(Manifest, Written)> {
     let mut before = *stat;
     for _ in 0..TRIES {
         let file = FileBytes::open(source)?;
         let outcome = layout::parse(path, &file).and_then(|parsed| {
-            let bases = bases_of(path, &parsed.tensors, base_files);
-            write::file(writer, &file, &parsed, &bases)
+            let (files, others) = (&known.base_files, known.relatives.as_ref());
+            let approaches = choose::choose(writer, path, &file, &parsed, files, others)?;
+            write::file(writer, &file, &parsed, &approaches)
         });
         let after = Stat::of(&file.metadata()?);
         match outcome {
@@ -342,50 +348,4 @@ fn write_file(
         }
     }
     Err(code::changed().hint("commit it again once nobody writes to it"))
-}
-
-/// The files of a version, with what finds the chunks under their bytes.
-fn files_of(rebuilder: &Rebuilder, commit: &CommitId) -> Result<BaseFiles> {
-    let tree = rebuilder.object::<Commit>(commit)?.tree;
-    let mut files = Vec::new();
-    for leaf in tree::leaves(rebuilder, &tree)? {
-        if let Leafy::File { manifest, .. } = leaf.node {
-            let manifest = rebuilder.object::<Manifest>(&manifest)?;
-            files.push((leaf.path, Arc::new(BaseFile::new(manifest))));
-        }
-    }
-    Ok(files)
-}
-
-/// Pairs the tensors of a file with those of the base's files.
-fn bases_of(path: &str, tensors: &[Tensor], base_files: &[(String, Arc<BaseFile>)]) -> Bases {
-    let targets: Vec<_> = tensors
-        .iter()
-        .map(|tensor| Named { file: path, tensor })
-        .collect();
-    let places: Vec<(&str, &Arc<BaseFile>, usize)> = base_files
-        .iter()
-        .flat_map(|(path, file)| {
-            let indexes = 0..file.manifest().tensors.len();
-            indexes.map(move |index| (path.as_str(), file, index))
-        })
-        .collect();
-    let named: Vec<_> = places
-        .iter()
-        .map(|(path, file, index)| Named {
-            file: path,
-            tensor: &file.manifest().tensors[*index],
-        })
-        .collect();
-    let pairs = pair(&targets, &named).into_iter();
-    let tensors = pairs.map(|base| {
-        let (_, file, index) = places.get(base?)?;
-        Some(BaseTensor {
-            file: Arc::clone(file),
-            index: *index,
-        })
-    });
-    Bases {
-        tensors: tensors.collect(),
-    }
 }

@@ -3,8 +3,10 @@
 //! May use: tiers 0 to 4. Must never print, read the clock or the environment.
 
 pub mod ancestry;
+pub mod approach;
 pub mod attribute;
 pub mod checkout;
+pub mod choose;
 pub mod clone;
 pub mod closure;
 pub mod code;
@@ -20,9 +22,11 @@ pub mod naming;
 pub mod notes;
 pub mod output;
 pub mod partial;
+pub mod predicted;
 pub mod pull;
 pub mod push;
 pub mod read;
+pub mod relatives;
 pub mod repack;
 pub mod repair;
 pub mod revision;

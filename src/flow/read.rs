@@ -16,9 +16,11 @@ use store_format::record::{Kind, Predictor, Recipe, View};
 use store_format::tree::Tree;
 use store_format::verified::Verified;
 
-use crate::codec::residual::Model;
+use crate::codec::residual::{Model, Prediction};
 use crate::codec::{self, Elements};
 use crate::error::{Error, Result};
+use crate::flow::predicted::{self, Place, Predicted};
+use crate::predict;
 use crate::store::pack_read::StoredRecord;
 use crate::store::read::Reader;
 
@@ -26,14 +28,25 @@ use crate::store::read::Reader;
 /// is decoded once.
 const SOURCE_BYTES_KEPT: u64 = 96 << 20;
 
-/// Models that are kept: those of the tensors in work, and of their sources.
+/// Models and recipes that are kept: those of the tensors in work, and of their sources.
 const MODELS_KEPT: usize = 64;
+
+/// Bytes of recipes that are kept; factors of large tensors make them long.
+const RECIPE_BYTES_KEPT: usize = 32 << 20;
 
 /// Rebuilds chunks and objects from a store's records; safe to use from many threads.
 pub struct Rebuilder {
     reader: Reader,
     sources: Mutex<Kept>,
     models: Mutex<HashMap<ChunkId, Arc<Model>>>,
+    recipes: Mutex<Recipes>,
+}
+
+/// Recipes of tensors, by the side chunk that holds them.
+#[derive(Default)]
+struct Recipes {
+    entries: HashMap<ChunkId, Arc<predict::Recipe>>,
+    bytes: usize,
 }
 
 impl Rebuilder {
@@ -44,6 +57,7 @@ impl Rebuilder {
             reader,
             sources: Mutex::default(),
             models: Mutex::default(),
+            recipes: Mutex::default(),
         }
     }
 
@@ -122,12 +136,13 @@ impl Rebuilder {
     }
 
     fn decode(&self, id: &ChunkId, record: &StoredRecord, depth_max: u8) -> Result<Verified> {
-        let predicted = self.predict(record, depth_max)?;
-        let model = self.model(&record.header.recipe)?;
+        let recipe = &record.header.recipe;
+        let predicted = self.predict(recipe, record.header.plain_bytes, depth_max)?;
+        let model = self.model(recipe)?;
         let plain = codec::decode(
-            &record.header.recipe,
+            recipe,
             &record.coded,
-            predicted.as_deref(),
+            predicted.as_prediction(),
             model.as_deref(),
             plain_bytes(record)?,
         )?;
@@ -166,8 +181,15 @@ impl Rebuilder {
         }
     }
 
-    fn predict(&self, record: &StoredRecord, depth_max: u8) -> Result<Option<Vec<u8>>> {
-        let recipe = &record.header.recipe;
+    /// The prediction of a record's plain bytes.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::chunk`]; a recipe that makes no sense.
+    pub fn predicted(&self, recipe: &Recipe, plain_bytes: u64) -> Result<Predicted> {
+        self.predict(recipe, plain_bytes, limits::DEPTH_MAX)
+    }
+
+    fn predict(&self, recipe: &Recipe, plain_bytes: u64, depth_max: u8) -> Result<Predicted> {
         // Depth falls with every step, so a chain ends whatever the records say.
         if recipe.depth > depth_max {
             return Err(Error::corrupt(
@@ -175,27 +197,68 @@ impl Rebuilder {
             ));
         }
         match recipe.predictor {
-            Predictor::None => Ok(None),
+            Predictor::None => Ok(Predicted::None),
             Predictor::Base => {
                 let [view] = recipe.sources.as_slice() else {
                     return Err(Error::corrupt("predictor 'base' has one source"));
                 };
-                if view.bytes() != Some(record.header.plain_bytes) {
+                if view.bytes() != Some(plain_bytes) {
                     return Err(Error::corrupt("a base is as long as what it predicts"));
                 }
-                self.read_view(view, recipe.depth - 1).map(Some)
+                self.read_view(view, recipe.depth - 1).map(Predicted::Bytes)
             }
             Predictor::LowRank
             | Predictor::Adapter
             | Predictor::Gather
             | Predictor::Cast
             | Predictor::Linear
-            | Predictor::Quantise
-            | Predictor::Rows => {
+            | Predictor::Quantise => {
+                let (first, tensor) = self.tensor_recipe(recipe)?;
+                let mut sources = Vec::new();
+                for view in &recipe.sources {
+                    sources.extend(self.read_view(view, recipe.depth - 1)?);
+                }
+                predicted::predict(&tensor, first, &sources, plain_bytes, recipe.coding)
+            }
+            Predictor::Rows => {
                 let feature = u64::from(recipe.predictor.number());
                 Err(store_format::FormatError::Unsupported { feature }.into())
             }
         }
+    }
+
+    /// The recipe of a record's tensor, and the tensor's element that the record begins with.
+    fn tensor_recipe(&self, recipe: &Recipe) -> Result<(u64, Arc<predict::Recipe>)> {
+        let (first, place) = predicted::parse_parameters(&recipe.predictor_parameters)?;
+        let tensor = match place {
+            Place::Inline(bytes) => Arc::new(predict::Recipe::parse(bytes)?),
+            Place::Side(number) => {
+                let side = recipe.side.get(number);
+                let side = side.ok_or_else(|| Error::corrupt("a record names its recipe"))?;
+                self.kept_recipe(side)?
+            }
+        };
+        if predicted::predictor_of(&tensor) != recipe.predictor {
+            return Err(Error::corrupt("a recipe is of its record's predictor"));
+        }
+        Ok((first, tensor))
+    }
+
+    fn kept_recipe(&self, side: &ChunkId) -> Result<Arc<predict::Recipe>> {
+        let recipes = || self.recipes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = recipes().entries.get(side) {
+            return Ok(Arc::clone(kept));
+        }
+        let bytes = self.side(side)?;
+        let recipe = Arc::new(predict::Recipe::parse(bytes.bytes())?);
+        let mut kept = recipes();
+        if kept.entries.len() >= MODELS_KEPT || kept.bytes + bytes.bytes().len() > RECIPE_BYTES_KEPT
+        {
+            *kept = Recipes::default();
+        }
+        kept.bytes += bytes.bytes().len();
+        kept.entries.insert(*side, Arc::clone(&recipe));
+        Ok(recipe)
     }
 
     /// The model of a modelled coding, read from its side chunk and kept for the tensor's others.
@@ -241,8 +304,8 @@ impl Rebuilder {
     fn read_view(&self, view: &View, depth_max: u8) -> Result<Vec<u8>> {
         let total = view
             .bytes()
-            .filter(|bytes| *bytes <= limits::CHUNK_BYTES_MAX);
-        let total = total.ok_or_else(|| Error::corrupt("a view is longer than a chunk"))?;
+            .filter(|bytes| *bytes <= limits::SOURCE_BYTES_MAX);
+        let total = total.ok_or_else(|| Error::corrupt("a view is longer than any may be"))?;
         let mut bytes = Vec::with_capacity(size(total)?);
         for part in &view.parts {
             if part.is_zeros() {
@@ -281,7 +344,7 @@ impl Rebuilder {
 pub fn decode_plain(record: &StoredRecord) -> Result<Vec<u8>> {
     let recipe = &record.header.recipe;
     let bytes = plain_bytes(record)?;
-    codec::decode(recipe, &record.coded, None, None, bytes)
+    codec::decode(recipe, &record.coded, Prediction::None, None, bytes)
 }
 
 fn check_object<T: Object>(id: &T::Id, record: &StoredRecord) -> Result<()> {

@@ -10,6 +10,7 @@ use store_format::ids::{ChunkId, PackId, RecordId};
 use store_format::record::{Kind, Part, Predictor, Recipe, View};
 
 use crate::codec::planes::Width;
+use crate::codec::residual::Prediction;
 use crate::codec::{self, Coded, Elements, Level};
 use crate::error::{Error, Result};
 use crate::flow::checkout::IN_FLIGHT;
@@ -312,6 +313,9 @@ fn recoded(
         Some(view) if matches!(old.predictor, Predictor::Base) => Some(rebuilder.view(view)?),
         _ => None,
     };
+    let prediction = predicted
+        .as_deref()
+        .map_or(Prediction::None, Prediction::Same);
     let level = level.unwrap_or(Level::Default);
     let width = width(old);
     let mut best = codec::encode_plain(plain.bytes(), width, level);
@@ -326,7 +330,7 @@ fn recoded(
         && predicted.is_some() == old.coding.corrects()
     {
         let elements = Elements::from_parameters(&old.coding_parameters)?;
-        let coded = codec::encode_modelled(plain.bytes(), predicted.as_deref(), model, elements);
+        let coded = codec::encode_modelled(plain.bytes(), prediction, model, elements);
         modelled = coded.bytes.len() < best.bytes.len();
         best = best.or(coded);
     }
@@ -346,7 +350,7 @@ fn recoded(
     let again = codec::decode(
         &recipe,
         &best.bytes,
-        predicted.as_deref(),
+        prediction,
         model.as_deref(),
         plain.bytes().len(),
     )?;

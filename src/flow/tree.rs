@@ -10,6 +10,7 @@ use store_format::object::Object;
 use store_format::record::{Kind, Recipe};
 use store_format::tree::{Entry, Node, Tree};
 
+use crate::codec::residual::Prediction;
 use crate::codec::{self, Level};
 use crate::error::{Error, Result};
 use crate::flow::read::Rebuilder;
@@ -68,7 +69,7 @@ where
     if !txn.contains(&id.into()) {
         let coded = codec::encode_plain(&bytes, None, Level::Default);
         let recipe = Recipe::plain(coded.coding, coded.parameters);
-        let again = codec::decode(&recipe, &coded.bytes, None, None, bytes.len())?;
+        let again = codec::decode(&recipe, &coded.bytes, Prediction::None, None, bytes.len())?;
         if again != bytes {
             return Err(Error::corrupt(format!(
                 "{} does not decode to its bytes",

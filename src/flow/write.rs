@@ -17,7 +17,8 @@ use store_format::record::Kind;
 
 use crate::bytes::{FileBytes, ReadAt};
 use crate::error::Result;
-use crate::flow::code::{Bases, Done, Job, Record, Source, Writer, Written};
+use crate::flow::approach::Approach;
+use crate::flow::code::{Done, Job, Record, Source, Writer, Written};
 use crate::flow::survey::Survey;
 use crate::layout::{self, Parsed, RegionKind, cut};
 use crate::par::Budget;
@@ -41,7 +42,7 @@ pub fn file(
     writer: &Writer<'_>,
     file: &FileBytes,
     parsed: &Parsed,
-    bases: &Bases,
+    approaches: &[Approach],
 ) -> Result<(Manifest, Written)> {
     let mut hasher = blake3::Hasher::new();
     let mut chunks = Vec::new();
@@ -50,7 +51,7 @@ pub fn file(
         writer,
         file,
         parsed,
-        bases,
+        approaches,
     };
     writer.pool.ordered(
         Jobs {
@@ -112,7 +113,7 @@ fn append(writer: &Writer<'_>, done: Done, written: &mut Written) -> Result<()> 
         return Ok(());
     }
     let mut coded = 0;
-    for record in record.side.into_iter().chain([record.chunk]) {
+    for record in record.sides.into_iter().chain([record.chunk]) {
         if !writer.txn.contains(&record.id.into()) {
             let Record {
                 id,

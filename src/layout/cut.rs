@@ -173,6 +173,14 @@ impl Stretches<'_> {
     }
 }
 
+/// Bytes of the first chunk of a tensor that has its chunks to itself.
+#[must_use]
+pub fn first_bytes(tensor: &Tensor) -> u64 {
+    let (block_elements, block_bytes) = tensor.dtype.block();
+    let bytes = (step(tensor) / block_elements).saturating_mul(block_bytes);
+    bytes.min(tensor.bytes)
+}
+
 /// Elements of a tensor, from its bytes.
 fn elements_of(tensor: &Tensor) -> u64 {
     let (elements, bytes) = tensor.dtype.block();

@@ -3,3 +3,4 @@
 //! May use: `error`, `layout`, `codec`, `predict`, `store_format`. Not: `store`, `remote`, `flow`.
 
 pub mod pair;
+pub mod trial;

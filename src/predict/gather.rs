@@ -270,14 +270,64 @@ impl Gather {
         count: u64,
     ) -> Result<Vec<SourceRange>, FormatError> {
         let pieces = self.pieces(sources, base, first, count)?;
-        let ranges = pieces.iter().filter_map(|piece| {
-            piece.source.map(|source| SourceRange {
+        Ok(self.joined(&pieces))
+    }
+
+    /// The pieces as ranges of sources. Listed runs that follow each other in one source are one
+    /// range where that is at most twice their bytes: a short list of ranges is worth more than
+    /// the bytes that are read for nothing.
+    fn joined(&self, pieces: &[Piece]) -> Vec<SourceRange> {
+        let joins = matches!(self.rows, Rows::Listed(_));
+        let mut ranges: Vec<SourceRange> = Vec::new();
+        let mut needed = 0;
+        for piece in pieces {
+            let Some(source) = piece.source else { continue };
+            if joins
+                && let Some(last) = ranges.last_mut()
+                && last.source == source
+                && piece.start >= last.start + last.bytes
+                && piece.start + piece.bytes - last.start <= 2 * (needed + piece.bytes)
+            {
+                needed += piece.bytes;
+                last.bytes = piece.start + piece.bytes - last.start;
+                continue;
+            }
+            needed = piece.bytes;
+            ranges.push(SourceRange {
                 source,
                 start: piece.start,
                 bytes: piece.bytes,
-            })
-        });
-        Ok(ranges.collect())
+            });
+        }
+        ranges
+    }
+
+    /// The bytes of each piece that has a source, from the bytes of [`Gather::joined`].
+    fn slices<'a>(
+        &self,
+        pieces: &[Piece],
+        parts: &[&'a [u8]],
+    ) -> Result<Vec<&'a [u8]>, FormatError> {
+        let ranges = self.joined(pieces);
+        let mut at = 0;
+        let slice = |piece: &Piece| {
+            // Pieces stand in their ranges in order, and each in exactly one.
+            while let Some(range) = ranges.get(at)
+                && (Some(range.source) != piece.source
+                    || piece.start < range.start
+                    || piece.start + piece.bytes > range.start + range.bytes)
+            {
+                at += 1;
+            }
+            let (range, part) = ranges.get(at).zip(parts.get(at))?;
+            let start = usize::try_from(piece.start - range.start).ok()?;
+            part.get(start..start + usize::try_from(piece.bytes).ok()?)
+        };
+        let slices = pieces.iter().filter(|piece| piece.source.is_some());
+        let slices: Option<Vec<_>> = slices.map(slice).collect();
+        slices.ok_or(FormatError::Invalid {
+            rule: "a view has a part for each of its pieces",
+        })
     }
 
     /// Brings the bytes of [`Gather::ranges`] into place: `out` becomes the elements from
@@ -298,9 +348,10 @@ impl Gather {
         let row = first / base.cols;
         match (&self.rows, &self.cols) {
             (Rows::Listed(_), None) => {
-                let mut parts = parts.iter();
+                let pieces = self.pieces(sources, base, first, count)?;
+                let mut parts = self.slices(&pieces, parts)?.into_iter();
                 let mut rest = out;
-                for piece in self.pieces(sources, base, first, count)? {
+                for piece in pieces {
                     let (head, tail) = rest.split_at_mut(piece.bytes as usize);
                     if piece.source.is_none() {
                         head.fill(0);
@@ -319,14 +370,9 @@ impl Gather {
                 let (_, row_bytes) = sources[0].span(0, sources[0].cols)?;
                 let row_bytes = row_bytes as usize;
                 let last = (first + count - 1) / base.cols;
-                let lines = lines(
-                    rows,
-                    row,
-                    last,
-                    parts,
-                    row_bytes,
-                    &self.pieces(sources, base, first, count)?,
-                )?;
+                let pieces = self.pieces(sources, base, first, count)?;
+                let parts = self.slices(&pieces, parts)?;
+                let lines = lines(rows, row, last, &parts, row_bytes, &pieces)?;
                 let (_, wide) = base.span(0, base.cols)?;
                 let skipped = (base.dtype.bytes_of(first - row * base.cols).unwrap_or(0)) as usize;
                 copy_lines(

@@ -3,58 +3,35 @@
 //! May use: `store_format`. Must never trust a length, and never read two encodings as one value.
 
 use store_format::FormatError;
+use store_format::cursor;
 
 /// Reads parameters from the front of a slice.
 pub(super) struct Reader<'a> {
-    rest: &'a [u8],
+    rest: cursor::Reader<'a>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        let rest = cursor::Reader::new(bytes, "the parameters of a predictor");
+        Self { rest }
     }
 
     /// How many bytes are left: bounds every count before anything is allocated for it.
     pub(super) fn left(&self) -> usize {
-        self.rest.len()
+        self.rest.left()
     }
 
     pub(super) fn take(&mut self, bytes: usize) -> Result<&'a [u8], FormatError> {
-        let (head, rest) = self.rest.split_at_checked(bytes).ok_or(CUT)?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(CUT)?;
-        self.rest = rest;
-        Ok(*head)
+        self.rest.take(bytes)
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, FormatError> {
-        self.array::<1>().map(|[b]| b)
+        self.rest.u8()
     }
 
     /// A whole number in LEB128; a longer encoding than needed is refused.
     pub(super) fn number(&mut self) -> Result<u64, FormatError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7F);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                if byte == 0 && shift > 0 {
-                    return Err(FormatError::NotCanonical { what: "a number" });
-                }
-                return Ok(value);
-            }
-        }
-        Err(FormatError::Invalid {
-            rule: "a number takes at most 64 bits",
-        })
+        self.rest.varint()
     }
 
     /// A number of at most `max`.
@@ -72,39 +49,28 @@ impl<'a> Reader<'a> {
 
     /// A finite binary32.
     pub(super) fn f32(&mut self) -> Result<f32, FormatError> {
-        let value = f32::from_le_bytes(self.array()?);
+        let value = f32::from_le_bytes(self.rest.array()?);
         value.is_finite().then_some(value).ok_or(NOT_FINITE)
     }
 
     /// A finite binary64.
     pub(super) fn f64(&mut self) -> Result<f64, FormatError> {
-        let value = f64::from_le_bytes(self.array()?);
+        let value = f64::from_le_bytes(self.rest.array()?);
         value.is_finite().then_some(value).ok_or(NOT_FINITE)
     }
 
-    pub(super) fn end(&self, what: &'static str) -> Result<(), FormatError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(FormatError::Trailing { what })
-        }
+    pub(super) fn end(self) -> Result<(), FormatError> {
+        self.rest.finish()
     }
 }
 
-const CUT: FormatError = FormatError::Truncated {
-    what: "the parameters of a predictor",
-};
 const NOT_FINITE: FormatError = FormatError::Invalid {
     rule: "a parameter of a predictor is finite",
 };
 
 /// Appends a whole number in LEB128.
-pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+pub(super) fn put_number(out: &mut Vec<u8>, value: u64) {
+    cursor::put_varint(value, out);
 }
 
 /// A signed step as an unsigned number: 0, -1, 1, -2, …
@@ -128,7 +94,7 @@ mod tests {
             put_number(&mut bytes, value);
             let mut reader = Reader::new(&bytes);
             assert_eq!(reader.number(), Ok(value));
-            assert!(reader.end("").is_ok());
+            assert!(reader.end().is_ok());
             let signed = value.cast_signed();
             assert_eq!(unzigzag(zigzag(signed)), signed);
         }

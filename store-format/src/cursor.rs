@@ -79,6 +79,33 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// An unsigned LEB128 number in its shortest form.
+    ///
+    /// # Errors
+    /// [`FormatError::Invalid`] beyond 64 bits, [`FormatError::NotCanonical`] for a longer form,
+    /// [`FormatError::Truncated`] where bytes are missing.
+    pub fn varint(&mut self) -> Result<u64, FormatError> {
+        let mut value = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.u8()?;
+            let part = u64::from(byte & 0x7f);
+            if part << shift >> shift != part {
+                break;
+            }
+            value |= part << shift;
+            if byte < 0x80 {
+                return if byte == 0 && shift > 0 {
+                    Err(FormatError::NotCanonical { what: "a number" })
+                } else {
+                    Ok(value)
+                };
+            }
+        }
+        Err(FormatError::Invalid {
+            rule: "a number takes at most 64 bits",
+        })
+    }
+
     /// A length of four bytes that may not exceed `max`, then as many bytes.
     ///
     /// # Errors
@@ -112,6 +139,15 @@ impl<'a> Reader<'a> {
             Err(FormatError::Trailing { what: self.what })
         }
     }
+}
+
+/// Appends an unsigned number in LEB128.
+pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 /// A number read from bytes as a size in memory.

@@ -174,11 +174,9 @@ def base(recipe, pieces, first, count):
         rows = swapped(found, source, pieces, row, end)
     else:
         rows = bytearray()
-        for number, start, many in overlaps(found.rows, row, end):
-            if number == NO_SOURCE:
-                rows += bytes(source.bytes_of(many * source.cols))
-            else:
-                rows += pieces.elements(recipe.sources[number], start * source.cols, many * source.cols)
+        cols = source.cols
+        runs = [(number, start * cols, many * cols) for number, start, many in overlaps(found.rows, row, end)]
+        rows = joined(recipe, pieces, runs)
     if found.cols is not None:
         rows = columns(found, source, rows)
     start = source_bytes(source, first - row * target.cols)
@@ -201,16 +199,38 @@ def overlaps(all_runs, begin, end):
 
 def listed(recipe, pieces, first, count):
     """Exactly the range's elements, run by run."""
-    cols, source, out, at = recipe.target.cols, recipe.sources[0], bytearray(), 0
+    cols, runs, at = recipe.target.cols, [], 0
     for number, start, many in recipe.view.rows:
         low, high = max(at * cols, first), min((at + many) * cols, first + count)
         if low < high:
-            if number == NO_SOURCE:
-                out += bytes(source.bytes_of(high - low))
-            else:
-                begin = start * cols + low - at * cols
-                out += pieces.elements(recipe.sources[number], begin, high - low)
+            runs.append((number, start * cols + low - at * cols, high - low))
         at += many
+    return joined(recipe, pieces, runs)
+
+
+def joined(recipe, pieces, runs):
+    """Runs of elements, from ranges in which runs that follow each other closely are joined."""
+    ranges = []  # [source, first, end, elements of runs, runs]
+    for number, start, many in runs:
+        if number == NO_SOURCE:
+            continue
+        last = ranges[-1] if ranges else None
+        close = last and last[0] == number and start >= last[2] and start + many - last[1] <= 2 * (last[3] + many)
+        if close:
+            last[2], last[3], last[4] = start + many, last[3] + many, last[4] + [(start, many)]
+        else:
+            ranges.append([number, start, start + many, many, [(start, many)]])
+    found = []
+    for number, first, end, _, inside in ranges:
+        source = recipe.sources[number]
+        data = pieces.elements(source, first, end - first)
+        for start, many in inside:
+            at = source.bytes_of(start - first)
+            found.append(data[at : at + source.bytes_of(many)])
+    out, source = bytearray(), recipe.sources[0]
+    found = iter(found)
+    for number, _, many in runs:
+        out += bytes(source.bytes_of(many)) if number == NO_SOURCE else next(found)
     return bytes(out)
 
 

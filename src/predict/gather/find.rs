@@ -8,7 +8,8 @@ use std::hash::{DefaultHasher, Hasher};
 use super::{Run, Runs};
 
 /// The hash by which rows are found again. Not stored: it may change.
-fn hash(bytes: &[u8]) -> u64 {
+#[must_use]
+pub fn row_hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
@@ -39,7 +40,7 @@ impl RowIndex {
             return;
         };
         if let Some(rows) = self.sources.last_mut() {
-            let hash = hash(row);
+            let hash = row_hash(row);
             self.places
                 .entry(hash)
                 .or_insert((source, rows.len() as u64));
@@ -50,18 +51,17 @@ impl RowIndex {
     /// Whether a row stands in a source: the quick test, on a few rows of the target.
     #[must_use]
     pub fn has_row(&self, row: &[u8]) -> bool {
-        self.places.contains_key(&hash(row))
+        self.places.contains_key(&row_hash(row))
     }
 
-    /// Where each row of a target comes from; rows that nobody has are zero. `None` if fewer
+    /// Where each row of a target comes from, by the [`row_hash`] of each; rows that nobody has are zero. `None` if fewer
     /// than half are found. A row that follows its predecessor's source goes on there.
     #[must_use]
-    pub fn find<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Option<Runs> {
+    pub fn find(&self, rows: impl Iterator<Item = u64>) -> Option<Runs> {
         let (mut runs, mut found, mut all) = (Vec::new(), 0u64, 0u64);
         let mut next = (0u8, 0u64);
-        for row in rows {
+        for hash in rows {
             all += 1;
-            let hash = hash(row);
             let goes_on = self
                 .sources
                 .get(usize::from(next.0))
@@ -109,7 +109,7 @@ pub fn columns(source: &[&[u8]], target: &[&[u8]], width: usize) -> Option<Runs>
         index.add_row(&column(source, at)?);
     }
     let wanted: Option<Vec<_>> = (0..count(target)?).map(|at| column(target, at)).collect();
-    let runs = index.find(wanted?.iter().map(Vec::as_slice))?;
+    let runs = index.find(wanted?.iter().map(|column| row_hash(column)))?;
     runs.runs
         .iter()
         .all(|run| run.source.is_some())
@@ -268,10 +268,13 @@ mod tests {
             .flat_map(|&r| source[r as usize * 8..][..8].to_vec())
             .collect();
         assert!(index.has_row(&target[..8]));
-        assert_eq!(index.find(target.chunks(8)), Runs::from_indices(kept).ok());
+        assert_eq!(
+            index.find(target.chunks(8).map(row_hash)),
+            Runs::from_indices(kept).ok()
+        );
         let strange = tensor(7, 5, 4);
         assert!(!index.has_row(&strange[..8]));
-        assert_eq!(index.find(strange.chunks(8)), None);
+        assert_eq!(index.find(strange.chunks(8).map(row_hash)), None);
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub struct Effort {
 impl Effort {
     /// What a commit spends.
     pub const DEFAULT: Self = Self {
-        rank: 32,
-        rows: 256,
+        rank: 48,
+        rows: 512,
         rounds: 1,
     };
     /// What repacking spends.

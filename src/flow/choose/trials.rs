@@ -1,0 +1,159 @@
+//! The strips of a tensor that is chosen for, and what predictions of them cost.
+//!
+//! May use: tiers 0 to 4.
+
+use store_format::dtype::DType;
+use store_format::layout::Tensor;
+use store_format::record::View;
+
+use super::Chooser;
+use crate::bytes::{FileBytes, ReadAt};
+use crate::error::{Kind, Result};
+use crate::flow::approach::{BaseTensor, ByRecipe};
+use crate::flow::relatives::whole;
+use crate::plan::trial;
+use crate::predict::{Shape, float};
+
+/// A tensor and some strips of it.
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    /// Where it starts in its file.
+    pub(super) start: u64,
+    /// The strips: the first element of each, and how many.
+    pub(super) strips: Vec<(u64, u64)>,
+    /// Their bytes, one after the other.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Target {
+    pub(super) fn read(
+        file: &FileBytes,
+        tensor: &Tensor,
+        shape: Shape,
+        strips: Vec<(u64, u64)>,
+    ) -> Result<Self> {
+        let mut bytes = Vec::new();
+        for (first, count) in &strips {
+            let (start, length) = span(shape.dtype, *first, *count);
+            bytes.extend(file.read_vec(tensor.start + start, size(length))?);
+        }
+        Ok(Self {
+            name: tensor.name.clone(),
+            shape,
+            start: tensor.start,
+            strips,
+            bytes,
+        })
+    }
+
+    /// The strips with their bytes.
+    fn parts(&self) -> impl Iterator<Item = (u64, u64, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        self.strips.iter().map(move |(first, count)| {
+            let (_, bytes) = span(self.shape.dtype, *first, *count);
+            let (part, left) = rest.split_at(size(bytes));
+            rest = left;
+            (*first, *count, part)
+        })
+    }
+
+    /// The strips as numbers.
+    pub(super) fn values(&self) -> Vec<f32> {
+        widened(self.shape.dtype, &self.bytes)
+    }
+}
+
+impl Chooser<'_> {
+    /// What the strips cost over the same elements of a tensor.
+    pub(super) fn cost_of_base(&self, target: &Target, base: &BaseTensor) -> Result<f64> {
+        let mut cost = 0.0;
+        for (first, count, part) in target.parts() {
+            let predicted = self.elements(target.shape.dtype, base, first, count)?;
+            let Some(predicted) = predicted else {
+                return Ok(f64::INFINITY);
+            };
+            cost += trial::cost(target.shape.dtype, part, &predicted);
+        }
+        Ok(cost)
+    }
+
+    /// What the strips cost over what a recipe makes.
+    pub(super) fn cost(&self, target: &Target, recipe: &ByRecipe) -> Result<f64> {
+        let mut cost = 0.0;
+        for (first, _, part) in target.parts() {
+            let Some(predicted) = self.predicted(recipe, first, part.len())? else {
+                return Ok(f64::INFINITY);
+            };
+            cost += trial::cost(target.shape.dtype, part, &predicted);
+        }
+        Ok(cost)
+    }
+
+    /// Elements of a tensor that is read as another type, where it is whole; zeros beyond its
+    /// end.
+    pub(super) fn elements(
+        &self,
+        dtype: DType,
+        base: &BaseTensor,
+        first: u64,
+        count: u64,
+    ) -> Result<Option<Vec<u8>>> {
+        let (start, bytes) = span(dtype, first, count);
+        let mut view = View::default();
+        base.parts(start, bytes, &mut view);
+        whole(self.writer.rebuilder.view(&view))
+    }
+
+    /// The strips of a source as numbers; zeros where it is hurt.
+    pub(super) fn values(&self, target: &Target, source: &BaseTensor) -> Result<Vec<f32>> {
+        let dtype = source.shape().dtype;
+        let mut values = Vec::new();
+        for (first, count) in &target.strips {
+            let bytes = self.elements(dtype, source, *first, *count)?;
+            let bytes = bytes.unwrap_or_else(|| vec![0; size(span(dtype, *first, *count).1)]);
+            values.extend(widened(dtype, &bytes));
+        }
+        Ok(values)
+    }
+
+    fn predicted(&self, recipe: &ByRecipe, first: u64, bytes: usize) -> Result<Option<Vec<u8>>> {
+        let view = match recipe.view(first, bytes as u64) {
+            // A range that a reader would not get either.
+            Err(error) if matches!(error.kind(), Kind::Corrupt) => None,
+            other => other?,
+        };
+        let Some(view) = view else { return Ok(None) };
+        let Some(sources) = whole(self.writer.rebuilder.view(&view))? else {
+            return Ok(None);
+        };
+        let coding = store_format::record::Coding::Difference;
+        let predicted =
+            crate::flow::predicted::predict(&recipe.recipe, first, &sources, bytes as u64, coding)?;
+        Ok(match predicted {
+            crate::flow::predicted::Predicted::Bytes(bytes) => Some(bytes),
+            crate::flow::predicted::Predicted::Patterns(_)
+            | crate::flow::predicted::Predicted::None => None,
+        })
+    }
+}
+
+pub(super) fn widened(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    let width = size(dtype.block().1);
+    let mut values = vec![0.0; bytes.len() / width];
+    if !float::widen(dtype, bytes, &mut values) {
+        values.fill(0.0);
+    }
+    values
+}
+
+/// Where elements lie in their tensor: the first byte, and how many.
+pub(super) fn span(dtype: DType, first: u64, count: u64) -> (u64, u64) {
+    let bytes = |elements| dtype.bytes_of(elements).unwrap_or(0);
+    (bytes(first), bytes(count))
+}
+
+/// Bytes that a tensor in a file has.
+pub(super) fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
