@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Compares a commit of TARGET over BASE with other ways to keep both, on the same files in one run.
 
-    SPARSE_DATA=DIR python3 benches/compare.py [--sparse PATH] [BASE:TARGET ...]
+    python3 benches/compare.py --data $SPARSE_DATA [--sparse PATH] [BASE:TARGET ...]
 
-Needs zstd, restic and GNU time (Debian: apt-get install zstd restic time). Prints a Markdown table:
-bytes added by the target once the base is there, seconds to add it, seconds to get it back, and
-peak memory. Throughput is of the target's plain bytes, wall clock, files in the page cache.
+Bytes added by the target once the base is there, throughput of adding it and of getting it back,
+and peak memory; of the target's plain bytes, wall clock, files in the page cache, all cores. Needs
+zstd, restic, GNU time and cargo (Debian: apt-get install zstd restic time). A run over all pairs
+writes its section of benches/RESULTS.md. Chunks alone are what Xet and backup programs keep.
 """
 
 import argparse
@@ -14,7 +15,13 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "rivals"))
+import report  # noqa: E402
+import run as rivals_run  # noqa: E402
 
 PAIRS = [
     "llama-small/base:llama-small/full-ft",
@@ -24,6 +31,8 @@ PAIRS = [
     "minilm/ckpt-a-bf16:minilm/ckpt-b-bf16",
     "minilm/base-f16:minilm/full-ft-f16",
     "minilm/base-f32:minilm/full-ft-f32",
+    "smollm/base:smollm/full-ft",
+    "smollm/ckpt-mid:smollm/full-ft",
 ]
 
 
@@ -33,11 +42,11 @@ def size(path):
 
 def timed(command, **more):
     """Runs a command; seconds of wall clock and peak memory in MiB."""
-    with tempfile.NamedTemporaryFile() as report:
-        full = ["/usr/bin/time", "-f", "%e %M", "-o", report.name, *map(str, command)]
+    with tempfile.NamedTemporaryFile() as figures:
+        full = ["/usr/bin/time", "-f", "%e %M", "-o", figures.name, *map(str, command)]
         subprocess.run(full, check=True, stdout=subprocess.DEVNULL, **more)
-        seconds, kib = pathlib.Path(report.name).read_text().split()
-    return float(seconds), int(kib) / 1024
+        seconds, kib = pathlib.Path(figures.name).read_text().split()
+    return max(float(seconds), 0.01), int(kib) / 1024
 
 
 def files(path):
@@ -54,9 +63,9 @@ def zstd(level, patch):
             extra = ["--long=31", f"--patch-from={old}"] if patch and old.is_file() else []
             seconds, memory = timed(["zstd", "-q", "-f", f"-{level}", *extra, file, "-o", coded])
             put, peak, added = put + seconds, max(peak, memory), added + coded.stat().st_size
-            extra = ["--long=31", f"--patch-from={old}"] if extra else []
             seconds, memory = timed(["zstd", "-q", "-f", "-d", *extra, coded, "-o", again])
             got, peak = got + seconds, max(peak, memory)
+            subprocess.run(["cmp", file, again], check=True)
         return added, put, got, peak
 
     return measure
@@ -71,8 +80,24 @@ def restic(base, target, work):
     before = size(work / "restic")
     put, peak = timed(["restic", "-q", "backup", "."], cwd=target, **quiet)
     added = size(work / "restic") - before
-    got, more = timed(["restic", "-q", "restore", "latest", "--target", work / "out"], **quiet)
+    out = work / "out"
+    got, more = timed(["restic", "-q", "restore", "latest", "--target", out], **quiet)
+    subprocess.run(["diff", "-r", target, out], check=True)
     return added, put, got, max(peak, more)
+
+
+def chunks(program):
+    def measure(base, target, work):
+        store, out = work / "store", work / "out"
+        timed([program, "chunks", "put", store, "base", base])
+        before = size(store)
+        put, peak = timed([program, "chunks", "put", store, "target", target])
+        added = size(store) - before
+        got, more = timed([program, "chunks", "get", store, "target", out])
+        subprocess.run(["diff", "-r", target, out], check=True)
+        return added, put, got, max(peak, more)
+
+    return measure
 
 
 def ours(program, level):
@@ -92,38 +117,67 @@ def ours(program, level):
     return measure
 
 
+def options(text):
+    """What both benches of the whole program take."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sparse", default="target/release/sparse", help="the program")
+    parser.add_argument("--cache", type=pathlib.Path, default=rivals_run.DEFAULT_CACHE / "sparse-rivals")
+    return parser
+
+
+def prepared(arguments):
+    """The program, and the one that measures what has no program."""
+    arguments.cache = arguments.cache.resolve()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    native = rivals_run.build("native", arguments.cache)
+    if not native:
+        sys.exit(1)
+    return str(pathlib.Path(arguments.sparse).resolve()), native
+
+
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sparse", default="target/release/sparse")
-    parser.add_argument("pairs", nargs="*", default=PAIRS)
+    parser = options(__doc__)
+    parser.add_argument("--data", default=os.environ.get("SPARSE_DATA"), help="the models' folder")
+    parser.add_argument("pairs", nargs="*")
     arguments = parser.parse_args()
-    program = str(pathlib.Path(arguments.sparse).resolve())
-    data = pathlib.Path(os.environ["SPARSE_DATA"]).resolve()
+    program, native = prepared(arguments)
+    data = pathlib.Path(arguments.data).resolve()
     ways = {
         "sparse default": ours(program, "default"),
         "sparse fast": ours(program, "fast"),
         "zstd -3": zstd(3, False),
         "zstd -3 --long --patch-from": zstd(3, True),
-        "restic (64 KiB to 8 MiB chunks, zstd)": restic,
+        "chunks of 64 KiB, zstd -3": chunks(native),
+        "restic (512 KiB to 8 MiB chunks, zstd)": restic,
     }
-    print("| target over base | way | new / plain bytes | put MB/s | get MB/s | peak MiB |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for pair in arguments.pairs:
+    rows = []
+    for pair in arguments.pairs or PAIRS:
         base, target = (data / part for part in pair.split(":"))
+        if not base.is_dir() or not target.is_dir():
+            continue
         plain = size(target)
+        short = re.sub(r"^[^/]*/", "", pair.split(":")[1])
+        family = pair.split("/")[0]
+        old = re.sub(r"^[^/]*/", "", pair.split(":")[0])
         for name, measure in ways.items():
-            work = pathlib.Path(tempfile.mkdtemp())
-            try:
-                added, put, got, peak = measure(base, target, work)
-            finally:
-                shutil.rmtree(work)
-            short = re.sub(r"^[^/]*/", "", pair.split(":")[1])
-            family = pair.split("/")[0]
-            print(
-                f"| {family} {short} | {name} | {added / plain:.4f} "
-                f"| {plain / put / 1e6:.0f} | {plain / got / 1e6:.0f} | {peak:.0f} |",
-                flush=True,
-            )
+            with tempfile.TemporaryDirectory(dir=arguments.cache) as work:
+                added, put, got, peak = measure(base, target, pathlib.Path(work))
+            rows.append((
+                f"{family} {short} on {old}", name, f"{added / plain:.4f}",
+                f"{plain / put / 1e6:.0f}", f"{plain / got / 1e6:.0f}", f"{peak:.0f}",
+            ))
+            print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    head = ["target over base", "way", "new / plain bytes", "put MB/s", "get MB/s", "peak MiB"]
+    table = report.table(head, rows)
+    print(table)
+    if not arguments.pairs:
+        text = (
+            "## Whole programs\n\n    python3 benches/compare.py --data $SPARSE_DATA\n\n"
+            f"{report.machine()}. Wall clock, all cores, files in the page cache; what came back was compared. "
+            "`sparse` and the chunk store are on the disk and synchronised, restic as it comes, zstd's files are not "
+            f"synchronised.\n\n{table}\n"
+        )
+        report.replace_section(HERE / "RESULTS.md", "whole programs", text)
 
 
 if __name__ == "__main__":

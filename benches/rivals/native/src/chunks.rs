@@ -32,7 +32,9 @@ fn read_index(store: &Path) -> HashMap<[u8; 32], Place> {
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("a directory");
-    let mut found: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     found.retain(|path| path.is_file());
     found.sort();
     found
@@ -43,7 +45,10 @@ pub fn put(store: &Path, name: &str, dir: &Path) {
     fs::create_dir_all(store).expect("the store");
     let mut known = read_index(store);
     let append = |name: &str| {
-        let file = OpenOptions::new().create(true).append(true).open(store.join(name));
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(store.join(name));
         file.expect("a file of the store")
     };
     let (mut chunks, mut index) = (append("chunks"), append("index"));
@@ -94,7 +99,9 @@ pub fn get(store: &Path, name: &str, dir: &Path) {
         let (offset, coded, plain) = known[id.as_bytes()];
         let mut bytes = vec![0; coded as usize];
         chunks.read_exact_at(&mut bytes, offset).expect("a chunk");
-        let part = decompressor.decompress(&bytes, plain as usize).expect("a frame");
+        let part = decompressor
+            .decompress(&bytes, plain as usize)
+            .expect("a frame");
         assert_eq!(blake3::hash(&part), id, "a chunk is damaged");
         let file = out.as_mut().expect("a file comes first");
         file.write_all(&part).expect("room");

@@ -63,7 +63,9 @@ impl Model {
             *entry = symbol as u8;
         }
         if sum > 1 << 16 {
-            self.counts.iter_mut().for_each(|count| *count = count.div_ceil(2));
+            self.counts
+                .iter_mut()
+                .for_each(|count| *count = count.div_ceil(2));
         }
         self.period = (self.period * 2).min(PERIOD);
         self.left = self.period;
@@ -232,7 +234,11 @@ fn decode(coded: &[u8], base: &[u8], width: usize, out: &mut [u8]) {
             coder.take(slot, 1, bits);
             size = size << bits | u64::from(slot);
         }
-        let change = if symbol < middle { -(size as i64) } else { size as i64 };
+        let change = if symbol < middle {
+            -(size as i64)
+        } else {
+            size as i64
+        };
         let value = unordered(ordered(load(old), width) + change, width);
         new.copy_from_slice(&value.to_le_bytes()[..width]);
     }
@@ -243,15 +249,21 @@ pub fn run(dir: &Path, repeat: usize) {
     let base = plain.base.as_ref().expect("a base");
     let (coded, encoding) = best(repeat, || {
         let tensors = plain.ranges().map(|(shape, range)| {
-            encode(&plain.target[range.clone()], &base[range], width(shape.dtype))
+            encode(
+                &plain.target[range.clone()],
+                &base[range],
+                width(shape.dtype),
+            )
         });
         tensors.collect::<Vec<_>>()
     });
-    let mut out = vec![0; plain.target.len()];
-    let ((), decoding) = best(repeat, || {
+    let (out, decoding) = best(repeat, || {
+        let mut out = vec![0; plain.target.len()];
         for ((shape, range), coded) in plain.ranges().zip(&coded) {
-            decode(coded, &base[range.clone()], width(shape.dtype), &mut out[range]);
+            let width = width(shape.dtype);
+            decode(coded, &base[range.clone()], width, &mut out[range]);
         }
+        out
     });
     assert!(out == plain.target, "decoded bytes differ");
     report(coded.iter().map(Vec::len).sum(), encoding, decoding);

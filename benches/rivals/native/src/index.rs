@@ -80,7 +80,11 @@ pub fn look_up(entries: u64, dir: &Path) {
     }
     let all = start.elapsed();
     let spread = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % entries;
-    let ids = |shift: u64| (0..LOOK_UPS).map(|n| id(spread(n) + shift)).collect::<Vec<_>>();
+    let ids = |shift: u64| {
+        (0..LOOK_UPS)
+            .map(|n| id(spread(n) + shift))
+            .collect::<Vec<_>>()
+    };
     let (there, absent) = (ids(0), ids(entries));
     let count = |ids: &[RecordId]| ids.iter().map(|id| view.places(id).len()).sum::<usize>();
     let (found, present_cost) = best(2, || count(&there));

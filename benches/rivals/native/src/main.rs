@@ -2,6 +2,7 @@
 
 mod chunks;
 mod fm_delta;
+mod generate;
 mod index;
 mod measure;
 mod ours;
@@ -10,7 +11,7 @@ mod plain;
 use std::path::Path;
 
 const USAGE: &str = "sparse-store-rivals ours LEVEL DIR REPEAT | fm-delta DIR REPEAT | memcpy \
-                     | chunks put STORE NAME DIR | chunks get STORE NAME DIR | index make ENTRIES STORE | index look-up ENTRIES STORE";
+                     | chunks put STORE NAME DIR | chunks get STORE NAME DIR | generate MIB SEED PATH | generate-tuned MIB SEED PATH | index make ENTRIES STORE | index look-up ENTRIES STORE";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +21,12 @@ fn main() {
     match words[..] {
         ["ours", level, dir, repeat] => ours::run(level, Path::new(dir), number(repeat)),
         ["fm-delta", dir, repeat] => fm_delta::run(Path::new(dir), number(repeat)),
+        ["generate", mib, seed, path] => {
+            generate::run(count(mib), count(seed), false, path.as_ref())
+        }
+        ["generate-tuned", mib, seed, path] => {
+            generate::run(count(mib), count(seed), true, path.as_ref());
+        }
         ["memcpy"] => measure::memcpy(),
         ["chunks", "put", store, name, dir] => chunks::put(store.as_ref(), name, dir.as_ref()),
         ["chunks", "get", store, name, dir] => chunks::get(store.as_ref(), name, dir.as_ref()),

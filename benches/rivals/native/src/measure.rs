@@ -21,7 +21,9 @@ pub fn status_mib(field: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a Linux process");
     let line = status.lines().find(|line| line.starts_with(field));
     let word = line.and_then(|line| line.split_whitespace().nth(1));
-    word.and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    word.and_then(|word| word.parse::<f64>().ok())
+        .unwrap_or(0.0)
+        / 1024.0
 }
 
 /// Does something `repeat` times; the least processor time, the memory of the first time.
