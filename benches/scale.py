@@ -48,7 +48,9 @@ def big(program, native, work, mib):
     def one(what, command, packs_before=None):
         seconds, peak = compare.timed(command)
         bar = "met" if peak <= PEAK_BAR_MIB else "MISSED"
-        ratio = "" if packs_before is None else f"{(compare.size(store / 'packs') - packs_before) / plain:.4f}"
+        ratio = ""
+        if packs_before is not None:
+            ratio = f"{(compare.size(store / 'packs') - packs_before) / plain:.4f}"
         rows.append((what, f"{peak:.0f}", bar, f"{plain / seconds / 1e6:.0f}", ratio))
         print(*rows[-1], sep=" | ", flush=True)
 
@@ -66,8 +68,11 @@ def big(program, native, work, mib):
     one("commit of a fine-tune", command, before)
     checked("tuned", tuned)
     head = ["verb", "peak MiB", f"bar {PEAK_BAR_MIB} MiB", "MB/s", "new / plain bytes"]
-    words = f"A generated bf16 model of {plain / 2**30:.1f} GiB (normal numbers, a scale for each row), and every weight moved by 0.3 % of its row's scale."
-    return f"## Peak memory\n\n    python3 benches/scale.py --big --only big --mib {mib}", words, head, rows
+    words = (
+        f"A generated bf16 model of {plain / 2**30:.1f} GiB (normal numbers, a scale for each row), and a "
+        "second whose every weight is moved by normal numbers of 0.3 % of its row's scale. Wall clock."
+    )
+    return "Peak memory", f"--big --only big --mib {mib}", words, head, rows
 
 
 def verbs(program, native, work, mib):
@@ -83,14 +88,17 @@ def verbs(program, native, work, mib):
             (tree / f"part-{n}-{k}.bin").write_bytes(os.urandom(50 * CHUNK_BYTES))
         compare.timed([*here, "-q", "commit", "-m", f"step {n}", "--base", "none"])
     stats = json.loads(subprocess.check_output([*here, "stats", "--json"]))
-    chunks = stats.get("chunks") or stats
     rows = []
     for name, words in [("log -20", ["log", "-20"]), ("status", ["status"]), ("stats", ["stats"])]:
         seconds, peak = fastest([*here, *words])
         rows.append((name, f"{seconds * 1000:.0f}", f"{peak:.0f}"))
         print(*rows[-1], sep=" | ", flush=True)
-    words = f"{COMMITS} commits of {files} random files each, {CHUNKS:,} chunks of 64 KiB on average in all ({json.dumps(chunks)}); the shortest of 5 runs."
-    return "## Verbs in a store of 100,000 chunks\n\n    python3 benches/scale.py --only verbs", words, ["verb", "ms", "peak MiB"], rows
+    words = (
+        f"{COMMITS} commits of {files} random files each, {CHUNKS:,} chunks of 64 KiB on average in all, "
+        f"{stats.get('commits')} commits counted by `stats`; the shortest of 5 runs, wall clock."
+    )
+    head = ["verb", "ms", "peak MiB"]
+    return "Verbs in a store of 100,000 chunks", "--only verbs", words, head, rows
 
 
 def index(program, native, work, mib):
@@ -98,12 +106,12 @@ def index(program, native, work, mib):
     compare.timed([program, "-q", "init", "--bare", store])
     subprocess.run([native, "index", "make", str(ENTRIES), store], check=True)
     look_up = [native, "index", "look-up", str(ENTRIES), store]
+    fields = ["merged", "open_ms", "first_ms", "all_ms", "present_us", "absent_us", "anon_mib"]
     rows = []
 
     def one(what):
-        f = json.loads(subprocess.check_output(look_up))
-        figures = [f["merged"], f["open_ms"], f["first_ms"], f["all_ms"], f["present_us"], f["absent_us"], f["anon_mib"]]
-        rows.append((what, *figures))
+        found = json.loads(subprocess.check_output(look_up))
+        rows.append((what, *(found[field] for field in fields)))
         print(*rows[-1], sep=" | ", flush=True)
 
     one("100 packs searched one by one")
@@ -117,9 +125,13 @@ def index(program, native, work, mib):
     (small / "a").write_text("b\n")
     seconds, peak = compare.timed(command)
     rows.append((f"(the commit after that: {seconds * 1000:.0f} ms, {peak:.0f} MiB)", *[""] * 7))
-    head = ["10,000,000 records in 100 packs", "merged indexes", "open, ms", "first look-up, ms", "a look-up in each pack, ms", "present, µs", "absent, µs", "own MiB"]
-    words = "Through `store::index::View`; made-up records, 1,000,000 look-ups in random order each, one core. Index files are checked whole when they are first used."
-    return "## Look-ups among 10,000,000 records\n\n    python3 benches/scale.py --only index", words, head, rows
+    head = ["10,000,000 records in 100 packs", "merged indexes", "open, ms", "first look-up, ms"]
+    head += ["a look-up in each pack, ms", "present, µs", "absent, µs", "own MiB"]
+    words = (
+        "Through `store::index::View`; made-up records, 1,000,000 look-ups of each kind in random order on "
+        "one core. An index file is checked whole when it is first used."
+    )
+    return "Look-ups among 10,000,000 records", "--only index", words, head, rows
 
 
 def plain(program, native, work, mib):
@@ -147,16 +159,19 @@ def plain(program, native, work, mib):
     runs = [(checkout(), unzip()) for _ in range(3)]
     subprocess.run(["cmp", file, out / "model.safetensors"], check=True)
     rows = []
-    for n, (name, size, seconds, peak) in enumerate([
-        ("sparse", stored, put, put_peak), ("zstd -3", coded.stat().st_size, zput, zput_peak),
-    ]):
+    ways = [("sparse", stored, put, put_peak), ("zstd -3", coded.stat().st_size, zput, zput_peak)]
+    for n, (name, size, seconds, peak) in enumerate(ways):
         got = min(run[n][0] for run in runs)
         peak = max(peak, *(run[n][1] for run in runs))
-        rows.append((name, f"{size / bytes_:.4f}", f"{bytes_ / seconds / 1e6:.0f}", f"{bytes_ / got / 1e6:.0f}", f"{peak:.0f}"))
+        speeds = [f"{bytes_ / taken / 1e6:.0f}" for taken in (seconds, got)]
+        rows.append((name, f"{size / bytes_:.4f}", *speeds, f"{peak:.0f}"))
         print(*rows[-1], sep=" | ", flush=True)
-    words = "A generated bf16 model of 1 GiB, wall clock, files in the page cache; the shortest of 3 times out."
+    words = (
+        "A generated bf16 model of 1 GiB, wall clock, files in the page cache; the shortest of 3 times out. "
+        "sparse synchronises and verifies what it writes, on all cores; zstd does neither."
+    )
     head = ["way", "stored / plain", "in MB/s", "out MB/s", "peak MiB"]
-    return "## A model without a base beside zstd\n\n    python3 benches/scale.py --only plain", words, head, rows
+    return "A model without a base beside zstd", "--only plain", words, head, rows
 
 
 PARTS = {"plain": plain, "index": index, "verbs": verbs, "big": big}
@@ -173,8 +188,10 @@ def main():
         if (arguments.only and name not in arguments.only) or (name == "big" and not arguments.big):
             continue
         with tempfile.TemporaryDirectory(dir=arguments.cache) as work:
-            title, words, head, rows = part(program, native, pathlib.Path(work), arguments.mib)
-        text = f"{title}\n\n{report.machine()}. {words}\n\n{report.table(head, rows)}\n"
+            title, options, words, head, rows = part(program, native, pathlib.Path(work), arguments.mib)
+        command = f"    python3 benches/scale.py {options}"
+        table = report.table(head, rows)
+        text = f"## {title}\n\n{command}\n\n{report.machine()}. {words}\n\n{table}\n"
         report.replace_section(HERE / "RESULTS.md", name, text)
 
 

@@ -2,7 +2,7 @@
 
 from xml.sax.saxutils import escape
 
-ROW, LABEL, BAR, GAP, TOP = 22, 170, 210, 70, 58
+ROW, LABEL, BAR, GAP, TOP = 22, 210, 210, 70, 58
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f; }
@@ -18,17 +18,18 @@ text { font: 13px system-ui, sans-serif; fill: #24292f; }
 """
 
 
-def bars(x, title, rows, value, write):
+def bars(x, title, rows, field, form):
     """One column of bars; `rows` are (name, figures)."""
-    known = [value(figures) for _, figures in rows]
-    most = max(number for number in known if number is not None)
+    most = max(figures[field] for _, figures in rows)
     parts = [f'<text class="title" x="{x}" y="{TOP - 14}">{escape(title)}</text>']
     for n, (name, figures) in enumerate(rows):
-        number, y = value(figures), TOP + n * ROW
+        number, y = figures[field], TOP + n * ROW
         kind = "own" if name.startswith("sparse") else "bar"
         width = max(1.0, BAR * number / most)
-        parts.append(f'<rect class="{kind}" x="{x}" y="{y}" width="{width:.1f}" height="{ROW - 7}"/>')
-        parts.append(f'<text class="small" x="{x + width + 5:.1f}" y="{y + 12}">{write(number)}</text>')
+        size = f'width="{width:.1f}" height="{ROW - 7}"'
+        parts.append(f'<rect class="{kind}" x="{x}" y="{y}" {size}/>')
+        place = f'x="{x + width + 5:.1f}" y="{y + 12}"'
+        parts.append(f'<text class="small" {place}>{form.format(number)}</text>')
     return parts
 
 
@@ -45,8 +46,7 @@ def chart(title, rows):
     ]
     for n, (name, _) in enumerate(rows):
         parts.append(f'<text x="0" y="{TOP + n * ROW + 12}">{escape(name)}</text>')
-    ratio = lambda figures: figures["ratio"]
-    speed = lambda figures: figures["decode"]
-    parts += bars(LABEL, "stored / plain (shorter is better)", rows, ratio, "{:.4f}".format)
-    parts += bars(LABEL + BAR + GAP, "GB/s out of a core (longer is better)", rows, speed, "{:.2f}".format)
+    parts += bars(LABEL, "stored / plain (shorter is better)", rows, "ratio", "{:.4f}")
+    right = LABEL + BAR + GAP
+    parts += bars(right, "GB/s out of a core (longer is better)", rows, "decode", "{:.2f}")
     return "\n".join(parts) + "\n</svg>\n"

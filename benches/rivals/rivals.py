@@ -14,6 +14,7 @@ import numpy as np
 WIDTHS = {"BF16": 2, "F16": 2, "F32": 4}
 UNSIGNED = {2: np.uint16, 4: np.uint32}
 SIGNED = {2: np.int16, 4: np.int32}
+PLANES = "exponent, sign and fraction apart"
 
 
 @dataclasses.dataclass
@@ -38,23 +39,33 @@ def xor(a, b):
 
 
 def ordered(data, width):
-    """Floats as unsigned numbers that grow with them."""
-    bits = np.frombuffer(data, UNSIGNED[width])
-    sign = UNSIGNED[width](1 << (8 * width - 1))
-    return np.where(bits & sign, ~bits, bits | sign)
+    """Floats as unsigned numbers that grow with them; few passes, since rivals pay for them."""
+    return flipped(np.frombuffer(data, UNSIGNED[width]), width, 0)
 
 
 def unordered(numbers, width):
-    sign = UNSIGNED[width](1 << (8 * width - 1))
-    return np.where(numbers & sign, numbers ^ sign, ~numbers).astype(UNSIGNED[width])
+    return flipped(numbers, width, -1)
+
+
+def flipped(bits, width, turn):
+    """All bits are turned where the sign bit says so, else the sign bit alone."""
+    by = (bits.view(SIGNED[width]) ^ SIGNED[width](turn)) >> (8 * width - 1)
+    by = by.view(UNSIGNED[width])
+    by |= UNSIGNED[width](1 << (8 * width - 1))
+    by ^= bits
+    return by
 
 
 def difference(target, base, width):
-    return (ordered(target, width) - ordered(base, width)).view(SIGNED[width])
+    numbers = ordered(target, width)
+    numbers -= ordered(base, width)
+    return numbers.view(SIGNED[width])
 
 
 def restored(change, base, width):
-    return unordered(change.view(UNSIGNED[width]) + ordered(base, width), width).tobytes()
+    numbers = ordered(base, width)
+    numbers += change.view(UNSIGNED[width])
+    return unordered(numbers, width).tobytes()
 
 
 # --- ZipNN
@@ -274,8 +285,8 @@ RIVALS = [
         "OpenZL numbers", "pair", "planes of the zigzag difference",
         openzl_difference, openzl_difference_back,
     ),
-    Rival("XOR planes zstd -3", "pair", "exponent and sign to planes of their own", planes_encoder(3), planes_decode),
-    Rival("XOR planes zstd -19", "pair", "exponent and sign to planes of their own", planes_encoder(19), planes_decode, True),
+    Rival("XOR planes zstd -3", "pair", PLANES, planes_encoder(3), planes_decode),
+    Rival("XOR planes zstd -19", "pair", PLANES, planes_encoder(19), planes_decode, True),
     Rival("zstd -3", "both", "", zstd_encoder(3), zstd_decode),
     Rival("zstd -19", "both", "", zstd_encoder(19), zstd_decode, True),
     Rival(

@@ -16,7 +16,8 @@ fn main() {
     let dir = Path::new(&arguments[0]);
     let repeat = arguments[1].parse().expect("a number");
     let config = dir.join("zipllm.json");
-    let text = r#"{"model_dir":"","storage_dir":"","models_to_process":"","base_ft_path":"","threads":0}"#;
+    let text =
+        r#"{"model_dir":"","storage_dir":"","models_to_process":"","base_ft_path":"","threads":0}"#;
     std::fs::write(&config, text).expect("a configuration");
     zipllm::config::set_config(config.to_str().expect("a UTF-8 path"));
     let read = |name| std::fs::read(dir.join(name)).expect("plain bytes");
