@@ -13,7 +13,9 @@ use sparse_store::store::pack_read::PackFiles;
 use sparse_store::store::paths;
 use std::sync::Arc;
 use store_format::ids::{PackId, RecordId};
-use store_format::pack::{Entry, Index, TRAILER_BYTES, TableBuilder, Trailer};
+use store_format::pack::{
+    ALIGNMENT, Entry, Index, PACK_HEADER_BYTES, TRAILER_BYTES, TableBuilder, Trailer,
+};
 use store_format::record::{Coding, Kind, Predictor};
 
 use crate::measure::{best, status_mib};
@@ -29,19 +31,19 @@ fn id(number: u64) -> RecordId {
 pub fn make(entries: u64, dir: &Path) {
     for first in (0..entries).step_by(RECORDS_A_PACK as usize) {
         let mut table = TableBuilder::default();
-        let mut offset = 32;
+        let mut offset = PACK_HEADER_BYTES as u64;
         for number in first..(first + RECORDS_A_PACK).min(entries) {
             let entry = Entry {
                 offset,
                 header_bytes: 104,
-                stored_bytes: 64 << 10,
+                stored_bytes: 8 << 10,
                 plain_bytes: 64 << 10,
                 kind: Kind::Chunk,
                 predictor: Predictor::None,
                 coding: Coding::Stored,
                 depth: 0,
             };
-            offset = entry.end().expect("a length").next_multiple_of(8);
+            offset = entry.end().expect("a length").next_multiple_of(ALIGNMENT);
             table.push(id(number), entry, Vec::new());
         }
         let (table, needs) = table.encode().expect("a table");
