@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `sparse` costs on large models and in large stores.
 
-    python3 benches/scale.py [--sparse PATH] [--big] [--mib N] [--only NAME]
+    python3 benches/scale.py [--sparse PATH] [--big] [--mib N] [--chunks N] [--only NAME]
 
 `verbs`: log, status and stats in a store of 100,000 chunks (6.5 GB in `--cache`). `index`: look-ups
 among 10,000,000 records. `plain`: commit and checkout of a model without a base beside zstd.
@@ -22,7 +22,6 @@ import report
 
 HERE = pathlib.Path(__file__).resolve().parent
 PEAK_BAR_MIB = 512
-CHUNKS = 100_000
 CHUNK_BYTES = 64 << 10
 COMMITS = 100
 ENTRIES = 10_000_000
@@ -34,11 +33,11 @@ def fastest(command, times=5, **more):
     return min(seconds for seconds, _ in runs), max(memory for _, memory in runs)
 
 
-def big(program, native, work, mib):
+def big(program, native, work, options):
     base, tuned = work / "base", work / "tuned"
     for folder, verb in [(base, "generate"), (tuned, "generate-tuned")]:
         folder.mkdir()
-        subprocess.run([native, verb, str(mib), "7", folder / "model.safetensors"], check=True)
+        subprocess.run([native, verb, str(options.mib), "7", folder / "model.safetensors"], check=True)
     plain = compare.size(tuned)
     store = work / "store"
     compare.timed([program, "-q", "init", "--bare", store])
@@ -72,15 +71,15 @@ def big(program, native, work, mib):
         f"A generated bf16 model of {plain / 2**30:.1f} GiB (normal numbers, a scale for each row), and a "
         "second whose every weight is moved by normal numbers of 0.3 % of its row's scale. Wall clock."
     )
-    return "Peak memory", f"--big --only big --mib {mib}", words, head, rows
+    return "Peak memory", f"--big --only big --mib {options.mib}", words, head, rows
 
 
-def verbs(program, native, work, mib):
+def verbs(program, native, work, options):
     """Each commit has files of its own; what is measured is the store, not the tree."""
     tree = work / "tree"
     compare.timed([program, "-q", "init", tree])
     here = [program, "-C", tree]
-    files = CHUNKS // COMMITS // 50
+    files = options.chunks // COMMITS // 50
     for n in range(COMMITS):
         for old in tree.glob("*.bin"):
             old.unlink()
@@ -94,14 +93,14 @@ def verbs(program, native, work, mib):
         rows.append((name, f"{seconds * 1000:.0f}", f"{peak:.0f}"))
         print(*rows[-1], sep=" | ", flush=True)
     words = (
-        f"{COMMITS} commits of {files} random files each, {CHUNKS:,} chunks of 64 KiB on average in all, "
+        f"{COMMITS} commits of {files} random files each, {options.chunks:,} chunks of 64 KiB on average in all, "
         f"{stats.get('commits')} commits counted by `stats`; the shortest of 5 runs, wall clock."
     )
     head = ["verb", "ms", "peak MiB"]
-    return "Verbs in a store of 100,000 chunks", "--only verbs", words, head, rows
+    return "Verbs in a store of many chunks", f"--only verbs --chunks {options.chunks}", words, head, rows
 
 
-def index(program, native, work, mib):
+def index(program, native, work, options):
     store = work / "store"
     compare.timed([program, "-q", "init", "--bare", store])
     subprocess.run([native, "index", "make", str(ENTRIES), store], check=True)
@@ -128,13 +127,13 @@ def index(program, native, work, mib):
     head = ["10,000,000 records in 100 packs", "merged indexes", "open, ms", "first look-up, ms"]
     head += ["a look-up in each pack, ms", "present, µs", "absent, µs", "own MiB"]
     words = (
-        "Through `store::index::View`; made-up records, 1,000,000 look-ups of each kind in random order on "
+        "Through `store::index::View`; made-up records, 20,000 look-ups of each kind in random order on "
         "one core. An index file is checked whole when it is first used."
     )
     return "Look-ups among 10,000,000 records", "--only index", words, head, rows
 
 
-def plain(program, native, work, mib):
+def plain(program, native, work, options):
     model = work / "model"
     model.mkdir()
     file, coded, again = model / "model.safetensors", work / "coded.zst", work / "again"
@@ -181,6 +180,7 @@ def main():
     parser = compare.options(__doc__)
     parser.add_argument("--big", action="store_true", help="measure `big` as well")
     parser.add_argument("--mib", type=int, default=8192, help="size of the big model")
+    parser.add_argument("--chunks", type=int, default=100_000, help="chunks of the store of `verbs`")
     parser.add_argument("--only", choices=PARTS, action="append")
     arguments = parser.parse_args()
     program, native = compare.prepared(arguments)
@@ -188,8 +188,8 @@ def main():
         if (arguments.only and name not in arguments.only) or (name == "big" and not arguments.big):
             continue
         with tempfile.TemporaryDirectory(dir=arguments.cache) as work:
-            title, options, words, head, rows = part(program, native, pathlib.Path(work), arguments.mib)
-        command = f"    python3 benches/scale.py {options}"
+            title, how, words, head, rows = part(program, native, pathlib.Path(work), arguments)
+        command = f"    python3 benches/scale.py {how}"
         table = report.table(head, rows)
         text = f"## {title}\n\n{command}\n\n{report.machine()}. {words}\n\n{table}\n"
         report.replace_section(HERE / "RESULTS.md", name, text)

@@ -21,7 +21,7 @@ use store_format::record::{Coding, Kind, Predictor};
 use crate::measure::{best, status_mib};
 
 const RECORDS_A_PACK: u64 = 100_000;
-const LOOK_UPS: u64 = 1_000_000;
+const LOOK_UPS: u64 = 20_000;
 
 fn id(number: u64) -> RecordId {
     RecordId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
