@@ -278,8 +278,8 @@ RIVALS = [
     Rival("FM-Delta", "pair", "from the paper", compiled=("native", ("fm-delta",))),
     Rival("ZipNN", "both", "0.5.4, the file's type", zipnn_encode, zipnn_decode),
     Rival("ZipNN delta", "pair", "0.5.4, its XOR", zipnn_delta_encode, zipnn_delta_decode),
-    Rival("pcodec 8", "both", "on the ordered difference", pco_encoder(8), pco_decode),
-    Rival("pcodec 12", "both", "on the ordered difference", pco_encoder(12), pco_decode),
+    Rival("pcodec 8", "both", "on ordered numbers", pco_encoder(8), pco_decode),
+    Rival("pcodec 12", "both", "on ordered numbers", pco_encoder(12), pco_decode),
     Rival("OpenZL floats", "both", "float graph on the XOR", openzl_floats, openzl_floats_back),
     Rival(
         "OpenZL numbers", "pair", "planes of the zigzag difference",
