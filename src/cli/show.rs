@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::flow::history::Past;
 use crate::flow::list::{self, Alike, StoredChunk};
 use crate::flow::notes;
-use crate::flow::tree::{Leaf, Leafy};
+use crate::flow::tree::{self, Leafy};
 
 use super::Context;
 use super::args::ShowArgs;
@@ -227,10 +227,10 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<()> {
         .remove(&id)
         .unwrap_or_default();
     let leaves = list::list(rebuilder, &id, "")?;
-    let is_file = |leaf: &&Leaf| matches!(leaf.node, Leafy::File { .. });
+    let is_file = |leaf: &&tree::Leaf| matches!(leaf.node, Leafy::File { .. });
     context.out.page(&ShownCommit {
         commit: Described::new(&past, &attached, names)?,
         files: leaves.iter().filter(is_file).count() as u64,
-        logical_bytes: leaves.iter().map(Leaf::bytes).sum(),
+        logical_bytes: tree::bytes_of(&leaves),
     })
 }

@@ -89,7 +89,7 @@ pub fn checkout(
         request.force,
         progress,
     )?;
-    let logical_bytes = leaves.iter().map(Leaf::bytes).sum();
+    let logical_bytes = tree::bytes_of(&leaves);
     let mut report = Report {
         logical_bytes,
         ..Report::default()

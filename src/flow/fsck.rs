@@ -243,21 +243,37 @@ fn tables_and_operations(store: &Store, report: &mut Report) -> Result<ChainStat
             unpublished(operation),
         );
     }
+    for (id, operation) in &chain.lost {
+        report.newest_table_is_hurt = true;
+        let path = Some(paths::operation(id));
+        report.find(Severity::Hurt, What::Table, path, lost_table(operation));
+    }
     Ok(chain)
+}
+
+fn lost_table(operation: &Operation) -> String {
+    format!(
+        "the reference table that it made is lost ('{}': {})",
+        operation.verb,
+        changes(operation)
+    )
 }
 
 /// What an operation would have done, for whoever wonders where it went.
 fn unpublished(operation: &Operation) -> String {
+    format!(
+        "a '{}' that was not finished ({})",
+        operation.verb,
+        changes(operation)
+    )
+}
+
+fn changes(operation: &Operation) -> String {
     let changes = operation.changes.iter().map(|change| match change.new {
         Some(commit) => format!("{} at {commit:.12}", change.name),
         None => format!("no {}", change.name),
     });
-    let changes: Vec<_> = changes.collect();
-    format!(
-        "a '{}' that was not finished ({}); it is lost if it was acknowledged",
-        operation.verb,
-        changes.join(", ")
-    )
+    changes.collect::<Vec<_>>().join(", ")
 }
 
 fn condemned(store: &Store, report: &mut Report) -> Result<()> {

@@ -30,6 +30,8 @@ pub(super) struct Found {
     manifests: Vec<ManifestId>,
     /// Whether each can be checked out.
     files: HashMap<ManifestId, bool>,
+    /// The lengths of the files.
+    lengths: HashMap<ManifestId, u64>,
     attachments: HashMap<RecordId, bool>,
     /// Every chunk that is needed.
     chunks: HashSet<RecordId>,
@@ -120,7 +122,9 @@ impl Walk<'_> {
         for entry in tree.entries {
             whole &= match entry.node {
                 Node::Tree(tree) => self.tree(&tree, depth + 1)?,
-                Node::File { manifest, .. } => self.manifest(&manifest)?,
+                Node::File {
+                    manifest, bytes, ..
+                } => self.manifest(&manifest, bytes)?,
                 Node::Symlink(_) => true,
                 Node::Attachment(id) => {
                     let key = id.into();
@@ -136,11 +140,16 @@ impl Walk<'_> {
         Ok(whole)
     }
 
-    fn manifest(&mut self, id: &ManifestId) -> Result<bool> {
+    /// Whether a file is whole that a tree says to have so many bytes.
+    fn manifest(&mut self, id: &ManifestId, bytes: u64) -> Result<bool> {
         if let Some(whole) = self.found.files.get(id) {
-            return Ok(*whole);
+            let known = self.found.lengths.get(id).copied();
+            return Ok(*whole && self.has_length(id, bytes, known));
         }
         let manifest = self.object::<Manifest>(id)?;
+        let known = manifest.as_ref().map(|manifest| manifest.bytes);
+        self.found.lengths.extend(known.map(|bytes| (*id, bytes)));
+        let right = self.has_length(id, bytes, known);
         let mut whole = manifest.is_some();
         for chunk in manifest.iter().flat_map(|manifest| &manifest.chunks) {
             whole &= self.chunk(chunk.id.into());
@@ -149,7 +158,22 @@ impl Walk<'_> {
             self.found.manifests.push(*id);
         }
         self.found.files.insert(*id, whole);
-        Ok(whole)
+        Ok(whole && right)
+    }
+
+    /// Whether a tree gives the length of a manifest, where that is known.
+    fn has_length(&mut self, id: &ManifestId, bytes: u64, known: Option<u64>) -> bool {
+        let right = known.is_none_or(|known| known == bytes);
+        if !right {
+            self.report.findings.push(Finding {
+                severity: Severity::Hurt,
+                what: What::Object,
+                file: None,
+                id: Some((*id).into()),
+                why: format!("a tree says that the file has {bytes} bytes, which it has not"),
+            });
+        }
+        right
     }
 
     fn chunk(&mut self, id: RecordId) -> bool {
@@ -350,6 +374,9 @@ pub(super) fn name_hurt(
     Ok(())
 }
 
+/// Hurt files of one version that are named.
+const PATHS_MAX: usize = 100_000;
+
 fn hurt_paths(
     rebuilder: &Rebuilder,
     found: &Found,
@@ -357,6 +384,10 @@ fn hurt_paths(
     prefix: &str,
     paths: &mut Vec<Option<String>>,
 ) {
+    // Trees may share what is below them: one lost file can have more paths than can be held.
+    if paths.len() >= PATHS_MAX {
+        return;
+    }
     let Ok(tree) = rebuilder.object::<Tree>(id) else {
         paths.push((!prefix.is_empty()).then(|| format!("{prefix}/")));
         return;

@@ -78,7 +78,9 @@ pub fn list(rebuilder: &Rebuilder, commit: &CommitId, path: &str) -> Result<Vec<
 /// `NotFound` where nothing is there, `Usage` where it is no file.
 pub fn manifest(rebuilder: &Rebuilder, commit: &CommitId, path: &str) -> Result<Manifest> {
     let what = match find(rebuilder, commit, path)? {
-        Node::File { manifest, .. } => return rebuilder.object::<Manifest>(&manifest),
+        Node::File {
+            manifest, bytes, ..
+        } => return tree::manifest(rebuilder, &manifest, bytes),
         Node::Tree(_) => "a directory".to_owned(),
         Node::Symlink(target) => format!("a link to '{target}'"),
         Node::Attachment(_) => "an attachment".to_owned(),

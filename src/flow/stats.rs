@@ -117,8 +117,8 @@ fn count_versions(
         let commit = rebuilder.object::<Commit>(&id)?;
         let (files, bytes) = trees.count(&commit.tree, 0)?;
         report.commits += 1;
-        report.files += files;
-        report.logical_bytes += bytes;
+        report.files = report.files.saturating_add(files);
+        report.logical_bytes = report.logical_bytes.saturating_add(bytes);
         open.extend(commit.parents);
     }
     Ok(trees.manifests)
@@ -151,8 +151,9 @@ impl Trees<'_> {
                 }
                 Node::Symlink(_) | Node::Attachment(_) => (0, 0),
             };
-            files += count;
-            total += bytes;
+            // Lengths are claims, and trees may share what is below them.
+            files = u64::saturating_add(files, count);
+            total = u64::saturating_add(total, bytes);
         }
         self.known.insert(*id, (files, total));
         Ok((files, total))

@@ -9,12 +9,12 @@ use std::collections::{HashMap, HashSet};
 use store_format::commit::{Attachment, Commit};
 use store_format::ids::{AttachmentId, CommitId, ManifestId, RecordId, TreeId};
 use store_format::limits;
-use store_format::manifest::Manifest;
 use store_format::record::Kind as RecordKind;
 use store_format::tree::{Node, Tree};
 
 use crate::error::{Error, Kind, Result};
 use crate::flow::read::Rebuilder;
+use crate::flow::tree;
 use crate::par::{Budget, Pool};
 use crate::progress::Progress;
 use crate::store::index::{Origin, Place};
@@ -155,7 +155,9 @@ impl Planner<'_> {
         for entry in self.from.object::<Tree>(id)?.entries {
             match entry.node {
                 Node::Tree(tree) => self.tree(&tree, depth + 1, progress)?,
-                Node::File { manifest, .. } => self.manifest(&manifest)?,
+                Node::File {
+                    manifest, bytes, ..
+                } => self.manifest(&manifest, bytes)?,
                 Node::Attachment(id) => self.attachment(&id)?,
                 Node::Symlink(_) => {}
             }
@@ -163,11 +165,11 @@ impl Planner<'_> {
         self.object((*id).into())
     }
 
-    fn manifest(&mut self, id: &ManifestId) -> Result<()> {
+    fn manifest(&mut self, id: &ManifestId, bytes: u64) -> Result<()> {
         if !self.seen.insert((*id).into()) {
             return Ok(());
         }
-        let manifest = self.from.object::<Manifest>(id)?;
+        let manifest = tree::manifest(self.from, id, bytes)?;
         let logical = &mut self.plan.logical_bytes;
         *logical = logical.saturating_add(manifest.bytes);
         for chunk in &manifest.chunks {

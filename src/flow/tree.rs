@@ -2,17 +2,18 @@
 //!
 //! May use: tiers 0 to 4. Walks are bounded in depth; a tree that lies deeper is damage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use store_format::ids::{AttachmentId, ManifestId, TreeId};
 use store_format::limits;
+use store_format::manifest::Manifest;
 use store_format::object::Object;
-use store_format::record::{Kind, Recipe};
+use store_format::record::{Kind as RecordKind, Recipe};
 use store_format::tree::{Entry, Node, Tree};
 
 use crate::codec::residual::Prediction;
 use crate::codec::{self, Level};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flow::read::Rebuilder;
 use crate::store::txn::Txn;
 
@@ -56,11 +57,34 @@ pub enum Leafy {
     Attachment(AttachmentId),
 }
 
+/// The manifest of a file that a tree says to have so many bytes.
+///
+/// # Errors
+/// `NotFound`; `Corrupt` where it is damaged or of another length.
+pub fn manifest(rebuilder: &Rebuilder, id: &ManifestId, bytes: u64) -> Result<Manifest> {
+    let manifest = rebuilder.object::<Manifest>(id)?;
+    if manifest.bytes != bytes {
+        return Err(Error::corrupt(format!(
+            "a tree says that file {:.12} has {bytes} bytes, and it has {}",
+            manifest.file, manifest.bytes
+        )));
+    }
+    Ok(manifest)
+}
+
+/// Bytes of all files together, as their trees claim.
+#[must_use]
+pub fn bytes_of(leaves: &[Leaf]) -> u64 {
+    leaves
+        .iter()
+        .fold(0, |sum, leaf| u64::saturating_add(sum, leaf.bytes()))
+}
+
 /// Appends an object, unless it is there.
 ///
 /// # Errors
 /// An object that breaks a rule; a failure of the disk.
-pub fn put<T>(txn: &Txn, kind: Kind, object: &T) -> Result<T::Id>
+pub fn put<T>(txn: &Txn, kind: RecordKind, object: &T) -> Result<T::Id>
 where
     T: Object,
     T::Id: Into<store_format::ids::RecordId>,
@@ -151,7 +175,7 @@ impl Directory {
             };
             entries.push(Entry { name, node });
         }
-        put(txn, Kind::Tree, &Tree { entries })
+        put(txn, RecordKind::Tree, &Tree { entries })
     }
 }
 
@@ -160,39 +184,99 @@ impl Directory {
 /// # Errors
 /// Damaged or missing trees.
 pub fn leaves(rebuilder: &Rebuilder, root: &TreeId) -> Result<Vec<Leaf>> {
+    let mut known = HashMap::new();
+    load(rebuilder, root, 0, &mut known)?;
+    // Known before anything is built: trees that share what is below them can name more than
+    // any machine holds.
+    let size = known.get(root).map(|known| known.size).unwrap_or_default();
+    if size.leaves > LEAVES_MAX || size.path_bytes > PATH_BYTES_MAX {
+        let text = format!(
+            "a version names {} files and more than can be held",
+            size.leaves
+        );
+        return Err(Error::new(Kind::Full, text).hint("whoever made this version may mean harm"));
+    }
     let mut found = Vec::new();
-    walk(rebuilder, root, "", 0, &mut found)?;
+    walk(&known, root, "", &mut found);
     Ok(found)
 }
 
-fn walk(
+/// Files, links and empty directories of one version.
+const LEAVES_MAX: u64 = 1 << 22;
+/// Bytes of all their paths together.
+const PATH_BYTES_MAX: u64 = 1 << 29;
+
+/// What lies below a tree.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    leaves: u64,
+    path_bytes: u64,
+    height: usize,
+}
+
+struct Known {
+    tree: Tree,
+    size: Size,
+}
+
+/// Reads every tree below one once.
+fn load(
     rebuilder: &Rebuilder,
     id: &TreeId,
-    prefix: &str,
     depth: usize,
-    found: &mut Vec<Leaf>,
-) -> Result<()> {
-    if depth > limits::TREE_DEPTH_MAX {
-        return Err(Error::corrupt(format!(
-            "directories below '{prefix}' lie too deep"
-        )));
+    known: &mut HashMap<TreeId, Known>,
+) -> Result<Size> {
+    let height = known.get(id).map_or(0, |known| known.size.height);
+    if depth + height > limits::TREE_DEPTH_MAX {
+        return Err(Error::corrupt("directories of a version lie too deep"));
+    }
+    if let Some(known) = known.get(id) {
+        return Ok(known.size);
     }
     let tree = rebuilder.object::<Tree>(id)?;
+    let mut size = Size::default();
+    if tree.entries.is_empty() {
+        size.leaves = 1;
+    }
+    for Entry { name, node } in &tree.entries {
+        let below = match node {
+            Node::Tree(tree) => load(rebuilder, tree, depth + 1, known)?,
+            Node::File { .. } | Node::Symlink(_) | Node::Attachment(_) => Size {
+                leaves: 1,
+                ..Size::default()
+            },
+        };
+        let names = below.leaves.saturating_mul(name.len() as u64 + 1);
+        size.leaves = size.leaves.saturating_add(below.leaves);
+        size.path_bytes = size.path_bytes.saturating_add(below.path_bytes);
+        size.path_bytes = size.path_bytes.saturating_add(names);
+        if let Node::Tree(_) = node {
+            size.height = size.height.max(below.height + 1);
+        }
+    }
+    known.insert(*id, Known { tree, size });
+    Ok(size)
+}
+
+fn walk(known: &HashMap<TreeId, Known>, id: &TreeId, prefix: &str, found: &mut Vec<Leaf>) {
+    let Some(Known { tree, .. }) = known.get(id) else {
+        return; // all of them were loaded
+    };
     if tree.entries.is_empty() && !prefix.is_empty() {
         found.push(Leaf {
             path: prefix.to_owned(),
             node: Leafy::EmptyDirectory,
         });
     }
-    for Entry { name, node } in tree.entries {
+    for Entry { name, node } in &tree.entries {
         let path = if prefix.is_empty() {
-            name
+            name.clone()
         } else {
             format!("{prefix}/{name}")
         };
         let node = match node {
             Node::Tree(tree) => {
-                walk(rebuilder, &tree, &path, depth + 1, found)?;
+                walk(known, tree, &path, found);
                 continue;
             }
             Node::File {
@@ -200,14 +284,13 @@ fn walk(
                 bytes,
                 executable,
             } => Leafy::File {
-                manifest,
-                bytes,
-                executable,
+                manifest: *manifest,
+                bytes: *bytes,
+                executable: *executable,
             },
-            Node::Symlink(target) => Leafy::Symlink(target),
-            Node::Attachment(id) => Leafy::Attachment(id),
+            Node::Symlink(target) => Leafy::Symlink(target.clone()),
+            Node::Attachment(id) => Leafy::Attachment(*id),
         };
         found.push(Leaf { path, node });
     }
-    Ok(())
 }

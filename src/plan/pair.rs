@@ -3,7 +3,7 @@
 //! May use: `store_format`. A wrong pair costs bytes, never correctness. Must be deterministic:
 //! the same two lists give the same pairs in every run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use store_format::layout::Tensor;
 use store_format::manifest::Manifest;
@@ -45,17 +45,26 @@ pub fn pair(targets: &[Named<'_>], bases: &[Named<'_>]) -> Vec<Option<usize>> {
         })
         .collect();
     pairs.iter().flatten().for_each(|base| used[*base] = true);
+    // Looked up by their ends, not compared with each other: files may have many tensors.
+    let mut by_end: HashMap<(Shape<'_>, &str), VecDeque<usize>> = HashMap::new();
+    for (index, base) in bases.iter().enumerate() {
+        for end in ends(&base.tensor.name) {
+            let of_end = by_end.entry((shape(base.tensor), end)).or_default();
+            of_end.push_back(index);
+        }
+    }
     for (target, pair) in targets
         .iter()
         .zip(&mut pairs)
         .filter(|(_, pair)| pair.is_none())
     {
-        let free = by_shape.get(&shape(target.tensor)).into_iter().flatten();
-        let common = |base: usize| common_end(&target.tensor.name, &bases[base].tensor.name);
-        let best = free.filter(|base| !used[**base] && common(**base) > 0);
-        *pair = best
-            .copied()
-            .max_by_key(|base| (common(*base), std::cmp::Reverse(*base)));
+        *pair = ends(&target.tensor.name).find_map(|end| {
+            let free = by_end.get_mut(&(shape(target.tensor), end))?;
+            while free.front().is_some_and(|base| used[*base]) {
+                free.pop_front();
+            }
+            free.front().copied()
+        });
         pair.iter().for_each(|base| used[*base] = true);
     }
     pair_by_place(targets, &mut pairs, &by_shape, &used);
@@ -88,12 +97,16 @@ fn closeness(target: &Named<'_>, base: &Named<'_>) -> (bool, u8) {
     (target.tensor.shape == base.tensor.shape, place)
 }
 
-/// How many components, parted by dots, two names share at their ends.
-fn common_end(a: &str, b: &str) -> usize {
-    a.rsplit('.')
-        .zip(b.rsplit('.'))
-        .take_while(|(a, b)| a == b)
-        .count()
+/// More components than this are not compared.
+const ENDS_MAX: usize = 32;
+
+/// The ends of a name at its dots, the longest first: `a.b.c`, `b.c`, `c`.
+fn ends(name: &str) -> impl Iterator<Item = &str> {
+    let dots: Vec<_> = name.rmatch_indices('.').take(ENDS_MAX - 1).collect();
+    let is_short = dots.len() < ENDS_MAX - 1;
+    let starts = dots.into_iter().rev().map(|(at, _)| at + 1);
+    let whole = is_short.then_some(0);
+    whole.into_iter().chain(starts).map(|start| &name[start..])
 }
 
 fn pair_by_place(

@@ -1,6 +1,6 @@
 //! The one commit point: an operation record, then the next reference table, created if absent.
 //!
-//! May use: `error`, `disk`, `store::{files, host, ops, refs}`. Acknowledges only what is durable
+//! May use: `error`, `disk`, `store::{files, host, leases, ops, refs}`. Acknowledges only what is durable
 //! and lies on the chain that everybody sees.
 
 use std::io::ErrorKind;
@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::error::{Error, IoContext, Result};
 use crate::store::Shared;
 use crate::store::files;
+use crate::store::leases;
 use crate::store::ops;
 use crate::store::paths;
 use crate::store::refs::{self, Created, Head};
@@ -108,6 +109,9 @@ pub enum Step {
 
 /// Publishes a deed on the newest table. `look` is asked for each table that is tried.
 ///
+/// The caller holds a lease, and leaves it where this fails: an operation that follows the newest
+/// one while nobody has a lease is the trace of a table that was lost.
+///
 /// # Errors
 /// A store that is hurt; a failure of the disk; too many others at the same time.
 pub fn advance(
@@ -118,6 +122,8 @@ pub fn advance(
 ) -> Result<Outcome> {
     let disk = &*shared.disk;
     let write_id = files::random(&shared.host)?;
+    disk.sync_dir(paths::LEASES)
+        .at("synchronise", paths::LEASES)?;
     let mut paused_ms = 0;
     for attempt in 0_u64.. {
         let head = writable_head(disk)?;
@@ -158,6 +164,23 @@ pub fn advance(
         Error::conflict("too many others change the references of this store at the same time")
             .hint("run the command again"),
     )
+}
+
+/// Publishes a deed that appends nothing.
+pub(super) fn publish(
+    shared: &Shared,
+    deed: &Deed,
+    look: &mut dyn FnMut(&Head) -> Result<Step>,
+) -> Result<Outcome> {
+    let name = files::unique(&shared.host)?;
+    let dir = format!("{}/{name}", paths::TMP);
+    leases::write(&*shared.disk, &name, &leases::Lease::new(&shared.host))?;
+    files::ensure_dir(&*shared.disk, &dir)?;
+    let outcome = advance(shared, &dir, deed, look);
+    files::discard_dir(&*shared.disk, &dir);
+    let outcome = outcome?; // else the lease stays: see `advance`
+    let _ = files::remove(&*shared.disk, &format!("{}/{name}", paths::LEASES));
+    Ok(outcome)
 }
 
 /// Whether an operation that was tried as table `number` is on the chain that everybody sees.

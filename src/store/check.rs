@@ -1,6 +1,6 @@
 //! Whether the files of a store are what they must be, each by itself. Reads only.
 //!
-//! May use: `error`, `store::{files, index, leases, merged, ops, paths, refs}`. Knows nothing of
+//! May use: `error`, `store::{files, index, leases, merged, ops, paths, refs, strays}`. Knows nothing of
 //! what records hold; whether chunks can be rebuilt is asked above.
 
 use std::collections::HashSet;
@@ -19,6 +19,7 @@ use crate::store::ops;
 use crate::store::pack_read::{read_entry, take_record};
 use crate::store::paths;
 use crate::store::refs;
+use crate::store::strays::{Named, Strays};
 
 /// Bytes of a pack that are hashed at a time.
 const HASHED_BYTES: usize = 1 << 20;
@@ -45,9 +46,6 @@ pub struct PackState {
     pub hurt: Vec<(RecordId, String)>,
 }
 
-/// An operation record, or why it cannot be read.
-pub(super) type ReadOperation = Result<(OperationId, Operation)>;
-
 /// The reference tables and the operations behind them.
 #[derive(Clone, Debug, Default)]
 pub struct ChainState {
@@ -62,8 +60,10 @@ pub struct ChainState {
     /// Other files among the operations that cannot be read.
     pub strays: Vec<HurtFile>,
     /// Operations that follow the newest one and that no table names: what a writer left that
-    /// stopped before it was acknowledged, or the only trace of a table that was lost.
-    pub unpublished: Vec<(OperationId, Operation)>,
+    /// stopped before it was acknowledged.
+    pub unpublished: Vec<Named>,
+    /// Operations that follow the newest one and were published: their tables are lost.
+    pub lost: Vec<Named>,
 }
 
 impl Store {
@@ -244,7 +244,6 @@ impl Store {
         }
         let mut on_chain = HashSet::new();
         let mut next = refs::head(disk).ok().map(|head| head.table.operation);
-        let tip = next;
         while let Some(id) = next.filter(|id| on_chain.insert(*id)) {
             match ops::read(disk, &id) {
                 Ok(operation) => {
@@ -258,37 +257,20 @@ impl Store {
                 }
             }
         }
-        for (path, read) in self.operations()? {
-            match read {
-                Ok((id, operation)) => {
-                    if tip.is_some() && operation.parent == tip && !on_chain.contains(&id) {
-                        state.unpublished.push((id, operation));
-                    }
-                }
-                Err(_) if state.broken.iter().any(|broken| broken.path == path) => {}
-                Err(error) => {
-                    let why = told(&error);
-                    state.strays.push(HurtFile { path, why });
-                }
+        for (path, read) in ops::all(disk)? {
+            let is_known = state.broken.iter().any(|broken| broken.path == path);
+            if let (Err(error), false) = (read, is_known) {
+                let why = told(&error);
+                state.strays.push(HurtFile { path, why });
             }
+        }
+        // Behind a damaged table nothing is known of those that followed.
+        if let Ok(refs::Head { damaged: None, .. }) = refs::head(disk) {
+            let strays = Strays::look(&self.0)?;
+            state.unpublished = strays.unfinished;
+            state.lost = strays.lost;
         }
         Ok(state)
-    }
-
-    /// Every operation record that is there, on the chain or not, by its path.
-    pub(super) fn operations(&self) -> Result<Vec<(String, ReadOperation)>> {
-        let disk = &*self.0.disk;
-        let mut found = Vec::new();
-        for shard in files::list(disk, paths::OPS)? {
-            for name in files::list(disk, &format!("{}/{shard}", paths::OPS))? {
-                let read = match name.parse::<OperationId>() {
-                    Ok(id) => ops::read(disk, &id).map(|operation| (id, operation)),
-                    Err(_) => Err(Error::corrupt("not the name of an operation")),
-                };
-                found.push((format!("{}/{shard}/{name}", paths::OPS), read));
-            }
-        }
-        Ok(found)
     }
 
     /// Lists of condemned packs that cannot be read.

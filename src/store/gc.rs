@@ -1,6 +1,6 @@
 //! Collection: what is dead is condemned, looked at again, and deleted by a transaction.
 //!
-//! May use: `error`, `store::{advance, gc_plan, leases, read, refs, txn}`. A deletion and a
+//! May use: `error`, `store::{advance, gc_plan, leases, read, refs, reserve, strays, txn}`. A deletion and a
 //! reference are ordered by one mechanism, the chain of tables: a table is either before the
 //! collection's, and then what it needs is marked, or after it, and then its writer has seen the
 //! new epoch and looked for what it needs again. Clocks only protect readers.
@@ -22,14 +22,13 @@ use crate::store::ops;
 use crate::store::paths;
 use crate::store::read::{Reader, Wholeness};
 use crate::store::refs::{self, Head};
+use crate::store::reserve::{keep_reserve, with_reserve};
+use crate::store::strays::Strays;
 use crate::store::txn::Txn;
 use crate::store::{Shared, Store};
 
 /// Looks at the packs before one that cannot be read counts as damaged.
 const LOOKS_MAX: usize = 4;
-
-/// Bytes of the file that gives way when the disk is full.
-const RESERVE_BYTES: usize = 1 << 20;
 
 /// What a collection keeps and how careful it is with readers.
 #[derive(Clone, Debug)]
@@ -100,7 +99,12 @@ impl Store {
         let mut marked = Marked::default();
         let head = refs::head(&*self.0.disk)?;
         let reader = marked.look(&self.0, &head, policy, mark)?;
-        gc_plan::plan(&reader, &marked.live, policy, &leased(&self.0)?)
+        gc_plan::plan(
+            &reader,
+            &marked.live,
+            policy,
+            &leases::leased(&*self.0.disk, &self.0.host)?,
+        )
     }
 
     /// What a collection would keep of each pack that nobody is about to publish or to delete:
@@ -116,7 +120,7 @@ impl Store {
         let mut marked = Marked::default();
         let head = refs::head(&*self.0.disk)?;
         let reader = marked.look(&self.0, &head, policy, mark)?;
-        let leased = leased(&self.0)?;
+        let leased = leases::leased(&*self.0.disk, &self.0.host)?;
         let mut kept: BTreeMap<_, _> = gc_plan::keep(&reader, &marked.live, policy)
             .into_iter()
             .collect();
@@ -130,6 +134,7 @@ impl Store {
     /// # Errors
     /// Whatever `mark` refuses; a failure of the disk, after which nothing alive is lost.
     pub fn gc(&self, deed: &Deed, policy: &GcPolicy, mark: Mark<'_>) -> Result<GcReport> {
+        self.settle(deed)?;
         let mut report = GcReport {
             abandoned: sweep(&self.0)?,
             ..GcReport::default()
@@ -177,6 +182,34 @@ impl Store {
         let list = self.condemn(packs)?;
         self.carry_out(deed, &at_once, mark, &mut report, Some(&list))?;
         Ok(report)
+    }
+
+    /// Looks at what follows the newest operation, before the leases go that tell what it is:
+    /// what dead writers did not finish is left behind by an operation of its own.
+    fn settle(&self, deed: &Deed) -> Result<()> {
+        let shared = &self.0;
+        let strays = Strays::look(shared)?;
+        if !strays.lost.is_empty() {
+            return Err(
+                Error::corrupt("nothing is collected while a reference table is lost")
+                    .hint("run 'sparse repair' to make it again from its operation"),
+            );
+        }
+        let leases = leases::list(&*shared.disk)?;
+        let mut leases = leases.iter().map(|(_, lease)| lease.as_ref());
+        let is_dead =
+            |lease: Option<&leases::Lease>| lease.is_none_or(|lease| !lease.is_alive(&shared.host));
+        if strays.unfinished.is_empty() || !leases.any(is_dead) {
+            return Ok(()); // or its writer is about to publish it
+        }
+        let nothing_moves = Deed {
+            changes: Vec::new(),
+            ..deed.clone()
+        };
+        let outcome = with_reserve(shared, || {
+            advance::publish(shared, &nothing_moves, &mut |_| Ok(Step::Go(None)))
+        });
+        outcome?.done().map(|_| ())
     }
 
     /// Phase 1: from now on nobody comes to depend on these packs. Gives the list's name.
@@ -397,15 +430,11 @@ fn publish_deletion(
 ) -> Result<Vec<PackId>> {
     let mut marked = Marked::default();
     let mut packs = Vec::new();
-    let name = files::unique(&shared.host)?;
-    let dir = format!("{}/{name}", paths::TMP);
-    leases::write(&*shared.disk, &name, &leases::Lease::new(&shared.host))?;
-    files::ensure_dir(&*shared.disk, &dir)?;
     let deed = Deed {
         changes: Vec::new(),
         ..deed.clone()
     };
-    let outcome = advance::advance(shared, &dir, &deed, &mut |head| {
+    let outcome = advance::publish(shared, &deed, &mut |head| {
         let reader = marked.look(shared, head, policy, mark)?;
         packs = spare(shared, &reader, listed, &marked.live)?;
         if packs.is_empty() {
@@ -417,10 +446,7 @@ fn publish_deletion(
             epoch: head.table.gc_epoch + 1,
             packs: packs.clone(),
         })))
-    });
-    files::discard_dir(&*shared.disk, &dir);
-    let _ = files::remove(&*shared.disk, &format!("{}/{name}", paths::LEASES));
-    let outcome = outcome?;
+    })?;
     if !packs.is_empty() {
         outcome.done()?;
     }
@@ -521,14 +547,6 @@ fn delete(shared: &Shared, packs: &[PackId]) -> Result<()> {
     shared.refresh().map(|_| ())
 }
 
-/// Packs that running writers have named and not published yet.
-fn leased(shared: &Shared) -> Result<Condemned> {
-    let leases = leases::list(&*shared.disk)?;
-    let alive = leases.into_iter().filter_map(|(_, lease)| lease);
-    let alive = alive.filter(|lease| lease.is_alive(&shared.host));
-    Ok(alive.flat_map(|lease| lease.packs).collect())
-}
-
 /// Removes what writers left that are no more.
 fn sweep(shared: &Shared) -> Result<usize> {
     let disk = &*shared.disk;
@@ -553,34 +571,4 @@ fn sweep(shared: &Shared) -> Result<usize> {
         abandoned += 1;
     }
     Ok(abandoned)
-}
-
-/// Does the work, and once more with the room of the reserve if the disk is full.
-fn with_reserve<T>(shared: &Shared, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    match work() {
-        Err(error) if error.kind() == Kind::Full => {
-            if shared.disk.remove(paths::RESERVE).is_err() {
-                return Err(error);
-            }
-            work()
-        }
-        answer => answer,
-    }
-}
-
-/// Makes the reserve anew, if there is room.
-pub(super) fn keep_reserve(shared: &Shared) {
-    let disk = &*shared.disk;
-    if disk
-        .file_bytes(paths::RESERVE)
-        .is_ok_and(|bytes| bytes.is_none())
-    {
-        // Not synchronised: it need not survive anything.
-        let written = disk
-            .create(paths::RESERVE)
-            .and_then(|mut draft| draft.append(&vec![0; RESERVE_BYTES]));
-        if written.is_err() {
-            let _ = disk.remove(paths::RESERVE);
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Makes again what can be made again, and moves aside what cannot.
 //!
-//! May use: `error`, `store::{advance, check, files, merge, ops, paths, refs, salvage, txn}`.
+//! May use: `error`, `store::{advance, check, files, merge, ops, paths, refs, salvage,
+//! strays, txn}`.
 //! Never invents a byte and never removes data of record: damaged files go to `quarantine`.
 
 use std::collections::{HashMap, HashSet};
@@ -13,14 +14,13 @@ use crate::error::{Error, IoContext, Result};
 use crate::store::Store;
 use crate::store::advance::{self, Deed, Step};
 use crate::store::check::HurtFile;
-
 use crate::store::files;
-use crate::store::leases;
 use crate::store::merge;
 use crate::store::ops;
 use crate::store::paths;
 use crate::store::refs::{self, Created};
 use crate::store::salvage;
+use crate::store::strays::Strays;
 
 /// What was saved from damaged packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,21 +109,15 @@ impl Store {
     /// Publishes that packs go: every writer that is at work looks again for what it needs.
     fn bar(&self, deed: &Deed, packs: &[PackId]) -> Result<()> {
         let shared = &self.0;
-        let name = files::unique(&shared.host)?;
-        let dir = format!("{}/{name}", paths::TMP);
-        leases::write(&*shared.disk, &name, &leases::Lease::new(&shared.host))?;
-        files::ensure_dir(&*shared.disk, &dir)?;
         let mut packs = packs.to_vec();
         packs.sort_unstable();
-        let outcome = advance::advance(shared, &dir, deed, &mut |head| {
+        let outcome = advance::publish(shared, deed, &mut |head| {
             Ok(Step::Go(Some(Collection {
                 epoch: head.table.gc_epoch + 1,
                 packs: packs.clone(),
             })))
-        });
-        files::discard_dir(&*shared.disk, &dir);
-        let _ = files::remove(&*shared.disk, &format!("{}/{name}", paths::LEASES));
-        outcome?.done().map(|_| ())
+        })?;
+        outcome.done().map(|_| ())
     }
 
     /// Moves a file that cannot be read out of the way, under a name that says where it was.
@@ -155,9 +149,9 @@ impl Store {
         files::remove(&*self.0.disk, path)
     }
 
-    /// Publishes anew what a damaged newest table said, from the operation records that it and
-    /// the tables before it were made by. Gives the number of the new table; nothing where the
-    /// newest table is whole.
+    /// Publishes anew what a damaged or lost newest table said, from the operation records that it
+    /// and the tables before it were made by. Gives the number of the new table; nothing where
+    /// the newest table is there and whole.
     ///
     /// # Errors
     /// `Corrupt` where the operations do not say for certain what the table held.
@@ -169,7 +163,7 @@ impl Store {
         };
         let head = refs::head(disk).ok();
         if head.as_ref().is_some_and(|head| head.damaged.is_none()) {
-            return Ok(None);
+            return self.create_lost();
         }
         let from = head.as_ref().map(|head| head.table.operation);
         let known = head.as_ref().map_or(0, |head| head.table.number + 1);
@@ -216,6 +210,45 @@ impl Store {
         }
     }
 
+    /// Creates the newest tables again that are gone, each from the operation that had made it.
+    fn create_lost(&self) -> Result<Option<u64>> {
+        let disk = &*self.0.disk;
+        let mut newest = None;
+        loop {
+            let head = refs::head(disk)?;
+            let mut lost = Strays::look(&self.0)?.lost;
+            if lost.len() > 1 {
+                // A writer that lost a race left its record too; others followed the winner.
+                let followed: HashSet<_> = ops::all(disk)?
+                    .into_iter()
+                    .filter_map(|(_, read)| read.ok()?.1.parent)
+                    .collect();
+                lost.retain(|(id, _)| followed.contains(id));
+                if lost.len() != 1 {
+                    let path = paths::table(head.table.number + 1);
+                    return Err(Error::corrupt(format!("'{path}' cannot be made again"))
+                        .because("several operations may have made it")
+                        .hint(format!("take '{path}' from a copy of this store")));
+                }
+            }
+            let Some((id, operation)) = lost.pop() else {
+                return Ok(newest);
+            };
+            let table = advance::table_on(&head, &operation, id, files::random(&self.0.host)?);
+            let dir = format!("{}/{}", paths::TMP, files::unique(&self.0.host)?);
+            files::ensure_dir(disk, &dir)?;
+            let created = refs::create(disk, &format!("{dir}/t"), &table);
+            files::discard_dir(disk, &dir);
+            match created?.1 {
+                Created::Ours => newest = Some(table.number),
+                Created::Taken => {} // by another repair, or by a writer: look again
+                Created::Gone(error) => {
+                    return Err(error).at("create", paths::table(table.number));
+                }
+            }
+        }
+    }
+
     /// The operations after `from` (or from the first one on), one for each table that was lost.
     fn lost_operations(
         &self,
@@ -225,7 +258,7 @@ impl Store {
     ) -> Result<Vec<(OperationId, Operation)>> {
         let mut children: HashMap<Option<OperationId>, Vec<(OperationId, Operation)>> =
             HashMap::new();
-        for (_, read) in self.operations()? {
+        for (_, read) in ops::all(&*self.0.disk)? {
             if let Ok((id, operation)) = read {
                 children
                     .entry(operation.parent)
@@ -235,6 +268,9 @@ impl Store {
         }
         let mut chains = vec![Vec::new()];
         for _ in 0..steps {
+            if chains.is_empty() {
+                break; // the number of a table is a claim
+            }
             let longer = chains
                 .iter()
                 .flat_map(|chain: &Vec<(OperationId, Operation)>| {

@@ -127,6 +127,25 @@ pub fn list(disk: &dyn Disk) -> Result<Vec<(String, Option<Lease>)>> {
     Ok(leases)
 }
 
+/// Packs that running writers have named and not published yet.
+///
+/// # Errors
+/// A failure of the disk.
+pub fn leased(disk: &dyn Disk, host: &Host) -> Result<Condemned> {
+    let alive = list(disk)?.into_iter().filter_map(|(_, lease)| lease);
+    let alive = alive.filter(|lease| lease.is_alive(host));
+    Ok(alive.flat_map(|lease| lease.packs).collect())
+}
+
+/// Whether a writer left its lease that is no more.
+///
+/// # Errors
+/// A failure of the disk.
+pub fn any_dead(disk: &dyn Disk, host: &Host) -> Result<bool> {
+    let is_alive = |lease: &Option<Lease>| lease.as_ref().is_some_and(|l| l.is_alive(host));
+    Ok(list(disk)?.iter().any(|(_, lease)| !is_alive(lease)))
+}
+
 /// A list of packs that gc is about to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentence {

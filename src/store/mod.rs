@@ -20,8 +20,10 @@ pub mod pack_write;
 pub mod paths;
 pub mod read;
 pub mod refs;
+mod reserve;
 mod salvage;
 pub mod staged;
+mod strays;
 pub mod txn;
 
 use std::path::Path;
@@ -240,7 +242,7 @@ impl Shared {
                 let _ = self.disk.replace(&temp, &paths::index(&pack));
             }
         }
-        gc::keep_reserve(self);
+        reserve::keep_reserve(self);
         let _ = merge::merge(self, temp_dir, merge::SINGLE_PACKS_MAX);
         if published.number.is_multiple_of(TABLES_BETWEEN_CLEANING) {
             let now = i64::try_from((self.host.now_ms)() / 1000).unwrap_or(0);

@@ -45,6 +45,28 @@ pub fn read(disk: &dyn Disk, id: &OperationId) -> Result<Operation> {
     Ok(operation)
 }
 
+/// An operation record, or why it cannot be read.
+pub type ReadOperation = Result<(OperationId, Operation)>;
+
+/// Every operation record that is there, on the chain or not, by its path; or why it cannot be
+/// read.
+///
+/// # Errors
+/// A failure of the disk.
+pub fn all(disk: &dyn Disk) -> Result<Vec<(String, ReadOperation)>> {
+    let mut found = Vec::new();
+    for shard in files::list(disk, paths::OPS)? {
+        for name in files::list(disk, &format!("{}/{shard}", paths::OPS))? {
+            let read = match name.parse::<OperationId>() {
+                Ok(id) => read(disk, &id).map(|operation| (id, operation)),
+                Err(_) => Err(Error::corrupt("not the name of an operation")),
+            };
+            found.push((format!("{}/{shard}/{name}", paths::OPS), read));
+        }
+    }
+    Ok(found)
+}
+
 /// Whether `wanted` is `from` or one of the `steps` operations before it.
 ///
 /// # Errors

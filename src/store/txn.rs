@@ -4,7 +4,7 @@
 //! that a collection may have taken: what was found here is looked for again before the end.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store_format::ids::RecordId;
@@ -38,6 +38,8 @@ pub struct Txn {
     writer: String,
     lease: Mutex<Lease>,
     beat_ms: AtomicU64,
+    /// Whether an operation may have been written that no table names yet.
+    is_open: AtomicBool,
     head: Head,
     reader: Reader,
     staged: Arc<Staged>,
@@ -68,6 +70,7 @@ impl Txn {
             writer,
             beat_ms: AtomicU64::new(lease.beat_ms),
             lease: Mutex::new(lease),
+            is_open: AtomicBool::new(false),
             head,
             reader: Reader {
                 shared: Arc::clone(shared),
@@ -236,6 +239,7 @@ impl Txn {
             return Ok(Outcome::Collected { missing });
         }
         let mut checked_epoch = self.head.table.gc_epoch;
+        self.is_open.store(true, Ordering::Relaxed);
         let outcome = advance::advance(&self.shared, &self.dir(), deed, &mut |head| {
             if head.table.gc_epoch != checked_epoch {
                 let missing = self.missing_after_gc(&packs, closure)?;
@@ -246,6 +250,7 @@ impl Txn {
             }
             Ok(Step::Go(None))
         })?;
+        self.is_open.store(false, Ordering::Relaxed);
         if let Outcome::Done(published) = &outcome {
             self.shared.after_publish(published, &self.dir());
         }
@@ -347,6 +352,9 @@ impl Drop for Txn {
     fn drop(&mut self) {
         let disk = &*self.shared.disk;
         files::discard_dir(disk, &self.dir());
-        let _ = files::remove(disk, &format!("{}/{}", paths::LEASES, self.writer));
+        // Where it failed, the lease is what tells its operation from one whose table was lost.
+        if !self.is_open.load(Ordering::Relaxed) {
+            let _ = files::remove(disk, &format!("{}/{}", paths::LEASES, self.writer));
+        }
     }
 }

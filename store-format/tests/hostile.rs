@@ -6,56 +6,14 @@
     clippy::indexing_slicing,
     reason = "lengths of what the test itself has made"
 )]
-#![allow(
-    unsafe_code,
-    reason = "an allocator can only be written so; it counts and passes on"
-)]
 
+mod counting;
 mod entries;
+mod mutate;
 mod samples;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-/// Counts what each thread holds, and the most that it held.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    HELD.set(HELD.get() + bytes);
-    MOST.set(MOST.get().max(HELD.get()));
-}
-
-// SAFETY: every call goes to the system's allocator with the same arguments; counting neither
-// allocates nor panics.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract, which is the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// Runs `work` and returns its result and the most memory that it held at once.
-fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    MOST.set(before);
-    let result = work();
-    (result, (MOST.get() - before) as usize)
-}
+use counting::measured;
+use mutate::{Random, mutate};
 
 /// Reads bytes as they are and with their checks put right; neither may take more memory than
 /// the fixed part and 40 times the bytes. Whether the bytes as they are were good.
@@ -209,38 +167,5 @@ fn mutated_samples_do_no_harm() {
         }
         let (_, most) = measured(|| entries::any(&bytes));
         assert!(most <= (64 << 10) + 40 * bytes.len());
-    }
-}
-
-/// Marsaglia's xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % end.max(1)
-    }
-}
-
-fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
-    let at = random.below(bytes.len());
-    let end = at + random.below((bytes.len() - at).min(64));
-    match random.below(6) {
-        0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-        1 if !bytes.is_empty() => bytes[at] = random.below(256) as u8,
-        2 => drop(bytes.drain(at..end)),
-        3 => {
-            let part = bytes[at..end].to_vec();
-            bytes.splice(at..at, part);
-        }
-        4 => {
-            let other = &seeds[random.below(seeds.len())];
-            let from = random.below(other.len());
-            let to = from + random.below((other.len() - from).min(64));
-            bytes.splice(at..end, other[from..to].iter().copied());
-        }
-        _ => bytes[at..end].fill([0, 255, 1, 0x80][random.below(4)]),
     }
 }

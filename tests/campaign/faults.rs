@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use sparse_store::disk::sim::{Crash, Fault};
-use sparse_store::error::Kind;
+use sparse_store::error::{Kind, Result};
 use sparse_store::flow::collect;
 use sparse_store::store::Store;
 use sparse_store::store::advance::Deed;
@@ -12,6 +12,7 @@ use sparse_store::store::gc::GcPolicy;
 use sparse_store::store::host::Host;
 use store_format::reference::Change;
 
+use crate::crashes::{self, with_rubbish};
 use crate::{check, commit_dir, content, every_kind, is_whole, open, pool, small};
 
 #[test]
@@ -51,7 +52,7 @@ fn a_commit_that_fails_at_any_call_leaves_the_old_state_and_can_be_tried_again()
             }
             let commit = commit_dir(&store, &pool, dir.path(), "main").expect("a retry");
             assert!(content(&store, &commit).is_ok_and(|files| files.values().all(Result::is_ok)));
-            if call % 8 == 0 {
+            if call % 8 == 0 || outcome.is_err() {
                 assert!(
                     !check(&store, &pool).expect("a report").is_hurt(),
                     "call {call}"
@@ -62,6 +63,56 @@ fn a_commit_that_fails_at_any_call_leaves_the_old_state_and_can_be_tried_again()
             }
         }
         assert!(refused > 10, "{refused}");
+    }
+}
+
+/// A collection and a repack that fail at any call lose nothing, and can be tried again.
+#[test]
+fn a_collection_or_repack_that_fails_at_any_call_can_be_tried_again() {
+    let pool = pool();
+    let small = with_rubbish(&pool);
+    type Verb<'a> = &'a dyn Fn(&Store) -> Result<()>;
+    let verbs: [(&str, Verb<'_>); 2] = [
+        ("gc", &|store| crashes::collect(store).map(|_| ())),
+        ("repack", &|store| crashes::repack(store, &pool).map(|_| ())),
+    ];
+    for (name, verb) in verbs {
+        for error in [ErrorKind::StorageFull, ErrorKind::Other] {
+            let mut refused = 0;
+            for call in 1.. {
+                let disk = small.disk.crashed(Crash::Kept);
+                let store = open(&disk).expect("a store");
+                disk.set_fault(Some(Fault {
+                    call,
+                    error,
+                    lasting: false,
+                    done: false,
+                }));
+                let outcome = verb(&store);
+                let reached = disk.calls() >= call;
+                disk.set_fault(None);
+                let place = format!("{name}, call {call}, {error:?}");
+                let store = open(&disk).expect("a store");
+                for (commit, truth) in &small.versions {
+                    assert!(is_whole(&store, commit, truth), "{place}");
+                }
+                if outcome.is_err() || call % 16 == 0 {
+                    refused += u64::from(outcome.is_err());
+                    let report = check(&store, &pool).expect("a report");
+                    let mut hurt = report.hurt.iter();
+                    let is_held =
+                        report.bad_packs.is_empty() && hurt.all(|hurt| hurt.references.is_empty());
+                    assert!(is_held, "{place}: {:?}", report.findings);
+                    verb(&store).unwrap_or_else(|error| panic!("{place}: {error}"));
+                }
+                if !reached {
+                    break;
+                }
+            }
+            // A collection goes on where there is no room: it has a reserve.
+            let goes_on = name == "gc" && error == ErrorKind::StorageFull;
+            assert!(goes_on || refused > 5, "{name}: {refused}");
+        }
     }
 }
 

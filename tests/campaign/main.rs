@@ -2,6 +2,8 @@
 //!
 //! Sized for a build machine; `SPARSE_CAMPAIGN=N` makes the random ones N times as long.
 
+mod caches;
+mod crashes;
 mod damage;
 mod faults;
 mod killed;
@@ -120,12 +122,30 @@ pub(crate) fn every_kind(dir: &Path, seed: u64, factor: f32) {
     }
 }
 
+/// A folder for what need not survive a reboot: in memory where the system has that, since every
+/// file that is checked out is synchronised.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    dir.expect("a folder")
+}
+
 /// Commits a folder.
 pub(crate) fn commit_dir(store: &Store, pool: &Pool, dir: &Path, branch: &str) -> Result<CommitId> {
+    commit_on(store, pool, dir, branch, BaseChoice::Auto)
+}
+
+/// Commits a folder, compared with a base.
+pub(crate) fn commit_on(
+    store: &Store,
+    pool: &Pool,
+    dir: &Path,
+    branch: &str,
+    base: BaseChoice,
+) -> Result<CommitId> {
     let request = Request {
         path: dir,
         branch,
-        base: BaseChoice::Auto,
+        base,
         kind: None,
         message: "a step",
         signature: Signature {

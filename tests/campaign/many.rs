@@ -3,27 +3,26 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use sparse_store::store::Store;
 use sparse_store::store::host::Host;
 use store_format::ids::CommitId;
 
 use crate::killed::{acknowledged, sparse};
-use crate::{check, history, model, pool, scale};
+use crate::{check, history, model, pool, scale, scratch};
 
 /// No single command takes so long, unless it waits for something that never comes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a command to its end, which must come.
 fn run(dir: &Path, words: &[&str]) -> (Option<i32>, Option<CommitId>, String) {
-    let mut child = sparse(dir, words).spawn().expect("it runs");
-    let start = Instant::now();
-    while child.try_wait().expect("it can be waited for").is_none() {
-        assert!(start.elapsed() < PATIENCE, "{words:?} hangs");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    acknowledged(child)
+    let child = sparse(dir, words).spawn().expect("it runs");
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(acknowledged(child)));
+    told.recv_timeout(PATIENCE)
+        .unwrap_or_else(|_| panic!("{words:?} hangs"))
 }
 
 /// Commits from a folder of its own; gives what was acknowledged and how often it was refused.
@@ -52,14 +51,14 @@ fn writer(work: &Path, number: usize, commits: u64) -> (Vec<CommitId>, u64) {
 
 #[test]
 fn every_acknowledged_commit_of_many_writers_is_there() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = scratch();
     let work = dir.path().join("work");
     fs::create_dir(&work).expect("a folder");
     fs::write(work.join("model.safetensors"), model(1, 1.0)).expect("a file");
     assert_eq!(run(dir.path(), &["init", "work"]).0, Some(0));
     assert_eq!(run(&work, &["-q", "commit", "-m", "first"]).0, Some(0));
     let is_over = AtomicBool::new(false);
-    let commits = 12 * scale();
+    let commits = 50 * scale();
     let (mut done, mut refused) = (Vec::new(), 0);
     std::thread::scope(|scope| {
         let beside = |words: &'static [&'static str], may: &'static [i32]| {
@@ -97,11 +96,13 @@ fn every_acknowledged_commit_of_many_writers_is_there() {
     let store = Store::open(&work.join(".sparse"), Host::system()).expect("it opens");
     let history = history(&store);
     assert!(done.iter().all(|commit| history.contains(commit)));
+    // Each is tried until it is done; only one that is refused twenty times in a row is not.
     assert!(
-        done.len() as u64 >= 4 * commits,
+        done.len() as u64 >= 8 * commits * 9 / 10,
         "{} done, {refused} refused",
         done.len()
     );
+
     let report = check(&store, &pool()).expect("a report");
     assert!(!report.is_hurt(), "{:?}", report.findings);
 }

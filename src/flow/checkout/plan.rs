@@ -13,7 +13,7 @@ use crate::bytes::ReadAt;
 use crate::error::{Error, Kind, Result};
 use crate::flow::output::{Directory, Standing, UNFINISHED};
 use crate::flow::read::Rebuilder;
-use crate::flow::tree::{Leaf, Leafy};
+use crate::flow::tree::{self, Leaf, Leafy};
 use crate::progress::Progress;
 
 /// Bytes of a file read at a time to compare it.
@@ -280,17 +280,29 @@ fn refuse(in_the_way: &[&str]) -> Result<()> {
 
 /// A link may not lead out of the target.
 fn check_links(leaves: &[Leaf]) -> Result<()> {
+    let mut directories = None;
     for leaf in leaves {
         let Leafy::Symlink(to) = &leaf.node else {
             continue;
         };
-        let mut depth = leaf.path.matches('/').count();
+        let (above, _) = leaf.path.rsplit_once('/').unwrap_or_default();
+        let mut at: Vec<&str> = above.split('/').filter(|name| !name.is_empty()).collect();
+        let mut named = false;
         for component in to.split('/') {
             match component {
                 "" | "." => {}
-                ".." if depth == 0 => return Err(leads_out(&leaf.path)),
-                ".." => depth -= 1,
-                _ => depth += 1,
+                ".." => {
+                    // What is above a link is above what it leads to, which may be anywhere.
+                    let known = directories.get_or_insert_with(|| directories_of(leaves));
+                    let is_known = !named || known.contains(&at.join("/"));
+                    if at.pop().is_none() || !is_known {
+                        return Err(leads_out(&leaf.path));
+                    }
+                }
+                name => {
+                    at.push(name);
+                    named = true;
+                }
             }
         }
         if to.starts_with('/') {
@@ -298,6 +310,21 @@ fn check_links(leaves: &[Leaf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Every directory that these leaves lie in.
+fn directories_of(leaves: &[Leaf]) -> BTreeSet<String> {
+    let mut directories = BTreeSet::new();
+    for leaf in leaves {
+        let mut path = leaf.path.as_str();
+        while let Some((above, _)) = path.rsplit_once('/') {
+            if !directories.insert(above.to_owned()) {
+                break;
+            }
+            path = above;
+        }
+    }
+    directories
 }
 
 fn leads_out(path: &str) -> Error {
@@ -344,9 +371,9 @@ fn fresh<'a>(rebuilder: &Rebuilder, leaf: &'a Leaf) -> Result<Option<Action<'a>>
         Leafy::File {
             manifest,
             executable,
-            ..
+            bytes,
         } => {
-            let manifest = Box::new(rebuilder.object::<Manifest>(manifest)?);
+            let manifest = Box::new(tree::manifest(rebuilder, manifest, *bytes)?);
             Some(Action::Write {
                 path,
                 manifest,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use store_format::commit::{Attachment, Attribute};
 use store_format::ids::ChunkId;
+use store_format::manifest::Manifest;
 use store_format::record::{Coding, Predictor, Recipe};
 use store_format::reference::{Change, NOTES};
 use tempfile::TempDir;

@@ -296,3 +296,18 @@ fn unwanted_packs_go_once_all_in_them_is_elsewhere() {
     assert!(old.contains(&report.deleted[0]));
     assert_eq!(check_whole(&store).unwrap(), 2);
 }
+
+#[test]
+fn a_damaged_record_is_not_copied_and_its_pack_stays() {
+    let (disk, store) = rubbish();
+    let plan = store.gc_plan(&strict(), &mut mark).unwrap();
+    let (pack, live) = plan.rewrite.first().unwrap();
+    let path = crate::store::paths::pack(pack);
+    let entry = live.first().unwrap().place.entry;
+    let at = usize::try_from(entry.offset).unwrap() + usize::try_from(entry.header_bytes).unwrap();
+    disk.damage(&path, |bytes| bytes[at] ^= 1);
+    let store = open(&disk).unwrap();
+    let refused = gc(&store, &strict()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Corrupt, "{refused}");
+    assert!(packs(&store).contains(pack));
+}

@@ -9,6 +9,7 @@ use store_format::ids::{ChunkId, RecordId};
 use super::support::*;
 use crate::disk::Disk;
 use crate::disk::sim::Crash;
+use crate::error::Kind;
 use crate::store::Store;
 use crate::store::advance::Deed;
 use crate::store::check::PackState;
@@ -142,4 +143,68 @@ fn a_damaged_pack_goes_aside_and_all_but_the_damage_is_saved() {
         commit(&store, "heads/again", &chunks).unwrap();
         assert_eq!(check_whole(&open(&copy).unwrap()).unwrap(), 8);
     }
+}
+
+/// Without the newest tables, as if somebody had deleted them.
+fn without(disk: &crate::disk::sim::SimDisk, tables: &[u64]) -> crate::disk::sim::SimDisk {
+    let copy = disk.crashed(Crash::Kept);
+    for number in tables {
+        copy.remove(&paths::table(*number)).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn a_lost_newest_table_is_told_from_a_writer_that_stopped_and_made_again() {
+    let (disk, store) = store();
+    commit(&store, "heads/main", &[b"one"]).unwrap();
+    commit(&store, "heads/main", &[b"two"]).unwrap();
+    reset(
+        &store,
+        "heads/x",
+        store.head().unwrap().table.get("heads/main"),
+    );
+    let whole = store.head().unwrap().table;
+    for lost in [&[3][..], &[2, 3], &[1, 2, 3]] {
+        let copy = without(&disk, lost);
+        let store = open(&copy).unwrap();
+        let chain = store.check_chain().unwrap();
+        assert_eq!((chain.lost.len(), chain.unpublished.len()), (1, 0));
+        // A collection would take what the lost tables keep.
+        assert_eq!(gc(&store, &strict()).unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(store.rebuild_table(&deed()).unwrap(), Some(3));
+        let table = store.head().unwrap().table;
+        assert_eq!(table.references, whole.references);
+        assert_eq!(table.operation, whole.operation);
+        assert!(store.check_chain().unwrap().lost.is_empty());
+        assert_eq!(check_whole(&store).unwrap(), 4);
+        gc(&store, &strict()).unwrap();
+    }
+}
+
+#[test]
+fn what_a_killed_writer_left_is_no_lost_table() {
+    let (disk, store) = store();
+    commit(&store, "heads/main", &[b"one"]).unwrap();
+    disk.record();
+    commit(&store, "heads/main", &[b"two"]).unwrap();
+    let mut unfinished = 0;
+    for (prefix, crash, left) in disk.crashes(8) {
+        let place = format!("after '{}', {crash:?}", disk.change(prefix));
+        let mut host = host(5);
+        host.runs = std::sync::Arc::new(|_| false); // the writer is no more
+        let disk = std::sync::Arc::new(left);
+        let store = Store::open_on(disk, host).unwrap();
+        let chain = store.check_chain().unwrap();
+        assert!(chain.lost.is_empty(), "{place}");
+        unfinished += chain.unpublished.len();
+        // A collection takes the lease, and leaves no trace that could be taken for damage.
+        gc(&store, &strict()).unwrap();
+        let chain = store.check_chain().unwrap();
+        assert!(
+            chain.lost.is_empty() && chain.unpublished.is_empty(),
+            "{place}"
+        );
+    }
+    assert!(unfinished > 5, "{unfinished}");
 }
