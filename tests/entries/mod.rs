@@ -97,7 +97,7 @@ fn coded(bytes: &[u8]) -> Option<()> {
     };
     let elements = Elements::from_parameters(parameters).ok();
     let model = elements.and_then(|elements| Model::parse(elements.shape, side).ok());
-    let predicted = Some(predicted);
+    let predicted = Prediction::Same(predicted);
     let plain = codec::decode(&recipe, fields.0, predicted, model.as_ref(), plain_bytes).ok()?;
     assert_eq!(plain.len(), plain_bytes);
     Some(())
