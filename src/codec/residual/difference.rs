@@ -484,6 +484,8 @@ impl Difference {
         let mut at = 0;
         while at < symbols.len() {
             let join = Join {
+                number,
+                moves: self.alphabet.moves(),
                 places: &fast.places,
                 zeros: self.zeros,
                 raw: bits.bytes(),

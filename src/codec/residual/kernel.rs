@@ -254,6 +254,9 @@ impl Places {
 
 /// What putting elements together needs.
 pub(super) struct Join<'a> {
+    pub number: Number,
+    /// Ranges of a difference beside zero.
+    pub moves: u32,
     pub places: &'a Places,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
