@@ -126,37 +126,6 @@ fn next<const BITS: i32>(x: __m256i, frequency: __m256i, start: __m256i) -> __m2
     )
 }
 
-/// Whole groups of 8 elements as numbers.
-pub(super) fn values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) -> usize {
-    let len = out.len().min(bytes.len() / 2) / 8 * 8;
-    if !is_available() {
-        return 0;
-    }
-    // SAFETY: the processor has the instructions; both slices hold `len` elements.
-    unsafe { values16_steps(&bytes[..2 * len], shift, scale, &mut out[..len]) };
-    len
-}
-
-/// # Safety
-/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 8.
-#[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn values16_steps(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) {
-    let magnitude = _mm256_set1_epi32(0x7FFF);
-    let shift = _mm_cvtsi32_si128(shift as i32);
-    let scale = _mm256_set1_ps(scale);
-    // SAFETY: each step reads 16 bytes and writes 8 numbers below the common length.
-    unsafe {
-        for at in (0..out.len()).step_by(8) {
-            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().add(2 * at).cast()));
-            let size = _mm256_and_si256(bits, magnitude);
-            let sign = _mm256_slli_epi32::<16>(_mm256_xor_si256(bits, size));
-            let value = _mm256_or_si256(_mm256_sll_epi32(size, shift), sign);
-            let value = _mm256_mul_ps(_mm256_castsi256_ps(value), scale);
-            _mm256_storeu_ps(out.as_mut_ptr().add(at), value);
-        }
-    }
-}
-
 /// Takes groups of 16 elements apart.
 #[expect(
     clippy::too_many_arguments,

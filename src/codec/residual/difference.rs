@@ -8,6 +8,7 @@ use store_format::FormatError;
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
 use super::bits::{BitReader, BitWriter, Fields};
 use super::kernel::{self, Coded, Join, Map16, Map32, Places, Split};
+use super::merge::Histogram;
 use super::number::{self, Number};
 use super::prediction::{PART, Prediction, element};
 use super::rans;
@@ -261,41 +262,35 @@ impl Difference {
         (self.map[context], false)
     }
 
-    /// Counts the symbols of a part in its contexts; the model must have counting tables and as
-    /// its map the contexts themselves.
+    /// Counts the symbols of a part in its contexts; the model must have counting tables, and a
+    /// map with a table for each context to be counted.
     pub fn count(
         &self,
         fast: &Fast,
         first: u64,
         target: &[u8],
         prediction: Prediction,
-        counts: &mut [u32],
+        histogram: &mut Histogram,
     ) {
         let width = self.alphabet.number.bytes;
         let mut rounded = Rounded::default();
-        let (mut scales, mut indexes, mut slots) = ([0i16; PART], [0u8; PART], [0u32; PART]);
         let mut raw = BitWriter::default();
         for (n, target) in target.chunks(PART * width).enumerate() {
             let count = target.len() / width;
             let start = n * PART;
-            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let scales = &mut histogram.scales[..count];
+            self.scales.fill(first + start as u64, scales);
             let part = rounded.part(
                 self.alphabet.number,
-                &scales[..count],
+                scales,
                 prediction.slice(width, start, count),
             );
-            self.indexes(fast, &part, &mut indexes[..count]);
-            self.split(
-                &part,
-                &indexes[..count],
-                target,
-                &mut slots[..count],
-                &mut raw,
-            );
+            let indexes = &mut histogram.indexes[..count];
+            self.indexes(fast, &part, indexes);
+            let slots = &mut histogram.slots[..count];
+            self.split(&part, indexes, target, slots, &mut raw);
             raw.clear();
-            for slot in &slots[..count] {
-                counts[*slot as usize - 1] += 1;
-            }
+            histogram.add(count);
         }
     }
 

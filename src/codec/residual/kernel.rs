@@ -10,10 +10,11 @@ use super::alphabet::{Alphabet, Class};
 use super::bits::BitWriter;
 use super::number::Number;
 use super::rans::Decoder;
+use super::sample::Weigh;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode, avx2_heads, avx2_wide};
+use super::{avx2_decode, avx2_encode, avx2_heads, avx2_sample, avx2_wide};
 
 #[cfg(test)]
 thread_local! {
@@ -104,7 +105,13 @@ door! {
 }
 door! {
     /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
-    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_encode
+    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_sample
+}
+door! {
+    /// Changes and weights of 16-bit elements, of every so-manieth whole group of 16; gives how
+    /// many.
+    weigh16(rule: &Weigh, target: &[u8], predicted: &[u8], changes: &mut [f32],
+            weights: &mut [f32]) in avx2_sample
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.

@@ -8,6 +8,7 @@ use store_format::FormatError;
 
 use super::bits::{BitReader, BitWriter, Fields};
 use super::kernel::{self, Heads, Map16};
+use super::merge::Histogram;
 use super::number::{self, Number};
 use super::planes::Planes;
 use super::prediction::PART;
@@ -174,20 +175,18 @@ impl Magnitude {
 
     /// Counts the symbols of elements in their contexts; the model must have counting tables and
     /// as its map the contexts themselves.
-    pub fn count(&self, first: u64, target: &[u8], counts: &mut [u32]) {
+    pub fn count(&self, first: u64, target: &[u8], histogram: &mut Histogram) {
         let width = self.head.bytes + self.head.tail;
-        let (mut indexes, mut slots) = ([0u8; PART], [0u32; PART]);
         let (mut bits, mut exceptions) = (BitWriter::default(), Vec::new());
         for (n, part) in target.chunks(PART * width).enumerate() {
             let count = part.len() / width;
-            self.indexes(first + (n * PART) as u64, &mut indexes[..count]);
-            let slots = &mut slots[..count];
-            self.split(&indexes[..count], part, slots, &mut bits, &mut exceptions);
+            let indexes = &mut histogram.indexes[..count];
+            self.indexes(first + (n * PART) as u64, indexes);
+            let slots = &mut histogram.slots[..count];
+            self.split(indexes, part, slots, &mut bits, &mut exceptions);
             bits.clear();
             exceptions.clear();
-            for slot in slots.iter() {
-                counts[*slot as usize - 1] += 1;
-            }
+            histogram.add(count);
         }
     }
 

@@ -14,6 +14,8 @@ mod avx2_encode;
 #[cfg(target_arch = "x86_64")]
 mod avx2_heads;
 #[cfg(target_arch = "x86_64")]
+mod avx2_sample;
+#[cfg(target_arch = "x86_64")]
 mod avx2_wide;
 mod bits;
 mod block;
