@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::{lanes64, look_up};
+use super::avx2_encode::{lanes16, lanes64, look_up};
 use super::kernel::{Join, Map16, is_available, largest};
 use super::rans::{Decoder, LANES};
 use super::table::Tables;
@@ -236,6 +236,7 @@ pub(super) fn join16(
     fractions: Option<&[i16]>,
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let mut len = symbols.len().min(predicted.len() / 2).min(out.len() / 2) / 16 * 16;
     if let Some(fractions) = fractions {
@@ -245,7 +246,17 @@ pub(super) fn join16(
         return 0;
     }
     // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { join16_steps(join, &symbols[..len], predicted, fractions, position, out) }
+    unsafe {
+        join16_steps(
+            join,
+            &symbols[..len],
+            predicted,
+            fractions,
+            position,
+            out,
+            patch,
+        )
+    }
 }
 
 /// # Safety
@@ -259,8 +270,10 @@ unsafe fn join16_steps(
     fractions: Option<&[i16]>,
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let magnitude = _mm256_set1_epi16(0x7FFF);
+    let zero = _mm256_setzero_si256();
     let starts = Starts::new(join);
     // SAFETY: each step reads and writes 16 elements at places below the length of `symbols`;
     // `small` has 16 bytes; raw bits are read only where 40 bytes are left.
@@ -271,32 +284,34 @@ unsafe fn join16_steps(
             let symbol = _mm_loadu_si128(symbols.as_ptr().add(at).cast());
             let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
             let size = _mm256_and_si256(p, magnitude);
+            // Elements whose prediction is 0 and whose symbol therefore means something else.
+            let mut none = zero;
+            let mut any_none = false;
             if join.zeros {
-                let none = narrow16(_mm256_cmpeq_epi16(size, _mm256_setzero_si256()));
-                let same = _mm_cmpeq_epi8(symbol, _mm_setzero_si128());
-                if _mm_movemask_epi8(_mm_andnot_si128(same, none)) != 0 {
-                    break;
-                }
+                none = _mm256_cmpeq_epi16(size, zero);
+                any_none = _mm256_movemask_epi8(none) != 0;
             }
             let large = _mm_movemask_epi8(_mm_cmpeq_epi8(
                 _mm_max_epu8(symbol, _mm_set1_epi8(15)),
                 symbol,
             ));
-            let mut flip = _mm256_setzero_si256();
+            let mut flip = zero;
             let mut difference;
-            if large == 0 {
+            let mut whole = None;
+            if large == 0 && !any_none {
                 difference = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(small, symbol));
             } else if *position / 8 + 40 > join.raw.len() {
                 break;
             } else {
-                let Some(found) = wide16(&starts, join.raw, symbol, position) else {
+                let Some(found) = wide16(&starts, join.raw, symbol, none, position) else {
                     break;
                 };
-                (difference, flip) = found;
+                (difference, flip) = (found.difference, found.flip);
+                whole = Some(found);
             }
             if let Some(fractions) = fractions {
                 let fraction = _mm256_loadu_si256(fractions.as_ptr().add(at).cast());
-                let turned = _mm256_sub_epi16(_mm256_setzero_si256(), difference);
+                let turned = _mm256_sub_epi16(zero, difference);
                 let below = _mm256_andnot_si256(
                     _mm256_cmpeq_epi16(flip, _mm256_set1_epi16(-1)),
                     _mm256_srai_epi16::<15>(fraction),
@@ -305,8 +320,25 @@ unsafe fn join16_steps(
             }
             let moved = _mm256_and_si256(_mm256_add_epi16(size, difference), magnitude);
             let sign = _mm256_andnot_si256(magnitude, _mm256_xor_si256(p, flip));
-            let element = _mm256_or_si256(moved, sign);
+            let mut element = _mm256_or_si256(moved, sign);
+            let mut set = 0;
+            let mut raw = zero;
+            if let Some(found) = whole {
+                element = _mm256_blendv_epi8(element, found.raw, found.escape);
+                set = _mm256_movemask_epi8(found.patched) as u32 & 0x5555_5555;
+                raw = found.raw;
+            }
             _mm256_storeu_si256(out.as_mut_ptr().add(2 * at).cast(), element);
+            if set != 0 {
+                let raw = lanes16(raw);
+                while set != 0 {
+                    let lane = set.trailing_zeros() as usize / 2;
+                    let element = patch(at + lane, u32::from(raw[lane])) as u16;
+                    let place = 2 * (at + lane);
+                    out[place..place + 2].copy_from_slice(&element.to_le_bytes());
+                    set &= set - 1;
+                }
+            }
             at += 16;
         }
         at
@@ -324,13 +356,15 @@ struct Starts {
     last: __m256i,
     shift: __m128i,
     mask: __m256i,
-    /// The last symbol that keeps the sign, the last that changes it, and the shift and mask of those
+    /// The last symbol that keeps the sign, the escape, and the shift and mask of those
     /// between.
     kept: __m256i,
-    last_flip: __m256i,
+    escape: __m256i,
     flip_low: __m256i,
     flip_shift: __m128i,
     flip_mask: __m256i,
+    /// The mask of the raw bits of a prediction of zero.
+    zero_mask: __m256i,
 }
 
 impl Starts {
@@ -360,16 +394,28 @@ impl Starts {
             shift: _mm_cvtsi32_si128(m - 1),
             mask: _mm256_set1_epi16((1 << (m - 1)) - 1),
             kept: _mm256_set1_epi16(kept),
-            last_flip: _mm256_set1_epi16(kept + 20),
+            escape: _mm256_set1_epi16(kept + 21),
             flip_low: _mm256_set1_epi16(kept + 1 + 8),
             flip_shift: _mm_cvtsi32_si128(m),
             flip_mask: _mm256_set1_epi16((1 << m) - 1),
+            zero_mask: _mm256_set1_epi16((2 << m) - 1),
         }
     }
 }
 
-/// Differences of 16 symbols with raw bits, and which change the sign; none where one is an
-/// escape.
+/// What 16 symbols with raw bits stand for.
+struct Wide {
+    difference: __m256i,
+    /// Which change the sign.
+    flip: __m256i,
+    /// Which follow raw.
+    escape: __m256i,
+    /// Which have a prediction of zero and symbols of their own.
+    patched: __m256i,
+    raw: __m256i,
+}
+
+/// Takes the raw bits of 16 symbols; nothing where one is beyond the escape.
 ///
 /// # Safety
 /// The instructions of [`is_available`]; at least 40 bytes from `position` on in `raw`.
@@ -379,10 +425,12 @@ unsafe fn wide16(
     starts: &Starts,
     raw: &[u8],
     symbol: __m128i,
+    none: __m256i,
     position: &mut usize,
-) -> Option<(__m256i, __m256i)> {
+) -> Option<Wide> {
     let symbol = _mm256_cvtepu8_epi16(symbol);
-    if _mm256_movemask_epi8(_mm256_cmpgt_epi16(symbol, starts.last_flip)) != 0 {
+    let beyond = _mm256_cmpgt_epi16(symbol, starts.escape);
+    if _mm256_movemask_epi8(beyond) != 0 {
         return None;
     }
     let one = _mm256_set1_epi16(1);
@@ -406,26 +454,48 @@ unsafe fn wide16(
     let flipped = _mm256_sll_epi16(_mm256_sub_epi16(symbol, starts.flip_low), starts.flip_shift);
     start = _mm256_blendv_epi8(start, flipped, flip);
     mask = _mm256_blendv_epi8(mask, starts.flip_mask, flip);
+    let escape = _mm256_cmpeq_epi16(symbol, starts.escape);
+    mask = _mm256_or_si256(mask, escape);
+    let same = _mm256_cmpeq_epi16(symbol, _mm256_setzero_si256());
+    let patched = _mm256_andnot_si256(_mm256_or_si256(same, escape), none);
+    mask = _mm256_blendv_epi8(mask, starts.zero_mask, patched);
     let masks = lanes64(mask);
     let counts = masks.map(|mask| mask.count_ones() as usize);
     let mut lanes = [0u64; 4];
     for n in 0..4 {
-        // SAFETY: four loads of 8 bytes begin at most 3 * 64 / 8 bytes after `position`.
-        let bits = unsafe {
-            let at = raw.as_ptr().add(*position / 8).cast::<u64>();
-            at.read_unaligned().to_le() >> (*position & 7)
-        };
+        // SAFETY: four loads of 9 bytes begin at most 3 * 64 / 8 bytes after `position`.
+        let bits = unsafe { bits_at(raw, *position) };
         *position += counts[n];
         lanes[n] = _pdep_u64(bits, masks[n]);
     }
     // SAFETY: `lanes` has 32 bytes.
-    let sum = _mm256_add_epi16(start, unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) });
+    let raw = unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) };
+    let sum = _mm256_add_epi16(start, raw);
     // Even symbols are negative.
     let odd = _mm256_cmpeq_epi16(_mm256_and_si256(symbol, one), one);
     let kept = _mm256_or_si256(odd, flip);
     let negative = _mm256_andnot_si256(kept, _mm256_set1_epi16(-1));
-    Some((
-        _mm256_sub_epi16(_mm256_xor_si256(sum, negative), negative),
+    Some(Wide {
+        difference: _mm256_sub_epi16(_mm256_xor_si256(sum, negative), negative),
         flip,
-    ))
+        escape,
+        patched,
+        raw,
+    })
+}
+
+/// 64 bits from a place in bits.
+///
+/// # Safety
+/// At least 9 bytes from there on in `raw`.
+#[inline(always)]
+pub(super) unsafe fn bits_at(raw: &[u8], position: usize) -> u64 {
+    let shift = position & 7;
+    // SAFETY: the caller says that the bytes are there.
+    unsafe {
+        let at = raw.as_ptr().add(position / 8);
+        let low = at.cast::<u64>().read_unaligned().to_le() >> shift;
+        // Two shifts, for one of 64 would do nothing.
+        low | u64::from(*at.add(8)) << 1 << (63 - shift)
+    }
 }

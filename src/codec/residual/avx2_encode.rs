@@ -479,7 +479,7 @@ unsafe fn split16_steps<const COUNTING: bool>(
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn lanes16(vector: __m256i) -> [u16; 16] {
+pub(super) fn lanes16(vector: __m256i) -> [u16; 16] {
     let mut lanes = [0u16; 16];
     // SAFETY: `lanes` has 32 bytes.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), vector) };

@@ -7,9 +7,10 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2_decode::bits_at;
 use super::avx2_encode::{Raw, lanes64, look_up, ranks};
 use super::bits::BitWriter;
-use super::kernel::{Coded, FLIP, Join, Map32, NEGATIVE, Split, is_available, largest};
+use super::kernel::{Coded, ESCAPE, FLIP, Join, Map32, NEGATIVE, Split, is_available, largest};
 
 /// The tables of whole groups of 8 elements.
 pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
@@ -193,20 +194,21 @@ unsafe fn split32_steps<const COUNTING: bool>(
     raw.finish();
 }
 
-/// Puts groups of 8 elements together until a special one or the end of the raw bits is near.
+/// Puts groups of 8 elements together until the end of the raw bits is near.
 pub(super) fn join32(
     join: &Join,
     symbols: &[u8],
     predicted: &[u8],
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let len = symbols.len().min(predicted.len() / 4).min(out.len() / 4) / 8 * 8;
     if !is_available() {
         return 0;
     }
     // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { join32_steps(join, &symbols[..len], predicted, position, out) }
+    unsafe { join32_steps(join, &symbols[..len], predicted, position, out, patch) }
 }
 
 /// # Safety
@@ -219,12 +221,18 @@ unsafe fn join32_steps(
     predicted: &[u8],
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
     let one = _mm256_set1_epi32(1);
     let zero = _mm256_setzero_si256();
+    let zero_mask = _mm256_set1_epi32((2 << join.number.mantissa) - 1);
+    let flag = |place: __m256i, bit: u32| {
+        let bit = _mm256_set1_epi32(bit as i32);
+        _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit)
+    };
     // SAFETY: each step reads and writes 8 elements at places below the length of `symbols`;
-    // gathers index tables of 256 by a byte; four loads of 8 raw bytes begin at most 3 * 62 bits
+    // tables of 256 are indexed by a byte; four loads of 9 raw bytes begin at most 3 * 64 bits
     // after `position`, and 40 bytes are left there.
     unsafe {
         let mut at = 0;
@@ -234,33 +242,40 @@ unsafe fn join32_steps(
             let size = _mm256_and_si256(p, magnitude);
             let place = look_up(join.places.wide.as_ptr().cast(), symbol);
             let start = look_up(join.places.starts.as_ptr().cast(), symbol);
-            let mut special = _mm256_slli_epi32::<5>(place);
+            let escape = flag(place, ESCAPE);
+            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(place), _mm256_set1_epi32(0xFF));
+            let mut mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
+            let mut patched = zero;
             if join.zeros {
                 let none = _mm256_cmpeq_epi32(size, zero);
                 let same = _mm256_cmpeq_epi32(symbol, zero);
-                special = _mm256_or_si256(special, _mm256_andnot_si256(same, none));
+                patched = _mm256_andnot_si256(_mm256_or_si256(same, escape), none);
+                mask = _mm256_blendv_epi8(mask, zero_mask, patched);
             }
-            if _mm256_movemask_ps(_mm256_castsi256_ps(special)) != 0 {
-                break;
-            }
-            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(place), _mm256_set1_epi32(0xFF));
-            let mut lanes = lanes64(_mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one));
+            let mut lanes = lanes64(mask);
             for lane in &mut lanes {
-                let from = join.raw.as_ptr().add(*position / 8).cast::<u64>();
-                let bits = from.read_unaligned().to_le() >> (*position & 7);
+                let bits = bits_at(join.raw, *position);
                 *position += lane.count_ones() as usize;
                 *lane = _pdep_u64(bits, *lane);
             }
-            let sum = _mm256_add_epi32(start, _mm256_loadu_si256(lanes.as_ptr().cast()));
-            let bit = _mm256_set1_epi32(NEGATIVE as i32);
-            let negative = _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit);
-            let bit = _mm256_set1_epi32(FLIP as i32);
-            let flip = _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit);
+            let raw = _mm256_loadu_si256(lanes.as_ptr().cast());
+            let sum = _mm256_add_epi32(start, raw);
+            let negative = flag(place, NEGATIVE);
+            let flip = flag(place, FLIP);
             let difference = _mm256_sub_epi32(_mm256_xor_si256(sum, negative), negative);
             let moved = _mm256_and_si256(_mm256_add_epi32(size, difference), magnitude);
             let sign = _mm256_andnot_si256(magnitude, _mm256_xor_si256(p, flip));
-            let element = _mm256_or_si256(moved, sign);
+            let element = _mm256_blendv_epi8(_mm256_or_si256(moved, sign), raw, escape);
             _mm256_storeu_si256(out.as_mut_ptr().add(4 * at).cast(), element);
+            let mut set = _mm256_movemask_ps(_mm256_castsi256_ps(patched)) as u32;
+            while set != 0 {
+                let lane = set.trailing_zeros() as usize;
+                let raw = (lanes[lane / 2] >> (32 * (lane % 2))) as u32;
+                let element = patch(at + lane, raw) as u32;
+                let place = 4 * (at + lane);
+                out[place..place + 4].copy_from_slice(&element.to_le_bytes());
+                set &= set - 1;
+            }
             at += 8;
         }
         at

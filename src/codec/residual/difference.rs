@@ -488,12 +488,20 @@ impl Difference {
             let (left, position) = (&symbols[at..], &mut bits.position);
             let predicted = part.predicted().get(width * at..).unwrap_or(&[]);
             let place = &mut out[width * at..];
-            if width == 2 {
+            let patch = &mut |i: usize, raw: u32| {
+                let (pattern, fraction) = part.prediction.pattern(number, at + i);
+                let place = (part.scales[at + i], pattern, fraction);
+                element_of(&self.alphabet, true, place, left[i], raw)
+            };
+            let done = if width == 2 {
                 let fractions = part.fractions.map(|fractions| &fractions[at..]);
-                at += kernel::join16(&join, left, predicted, fractions, position, place);
+                kernel::join16(&join, left, predicted, fractions, position, place, patch)
             } else if width == 4 {
-                at += kernel::join32(&join, left, predicted, position, place);
-            }
+                kernel::join32(&join, left, predicted, position, place, patch)
+            } else {
+                0
+            };
+            at += done;
             // One group by the plain twin, then the vectors again.
             let end = (at + 16).min(symbols.len());
             for (i, &symbol) in symbols[..end].iter().enumerate().skip(at) {

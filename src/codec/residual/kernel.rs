@@ -66,10 +66,12 @@ door! {
     indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_decode
 }
 door! {
-    /// Puts 16-bit elements together until a special one or the end of the raw bits is near;
-    /// moves `position`, in bits.
+    /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
+    /// near; moves `position`, in bits. `patch` makes an element of its raw bits where the
+    /// prediction is zero.
     join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
-           position: &mut usize, out: &mut [u8]) in avx2_decode
+           position: &mut usize, out: &mut [u8], patch: &mut dyn FnMut(usize, u32) -> u64)
+    in avx2_decode
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
@@ -87,10 +89,9 @@ door! {
             raw: &mut BitWriter, patch: &mut dyn FnMut(usize) -> Coded) in avx2_wide
 }
 door! {
-    /// Puts 32-bit elements together until a special one or the end of the raw bits is near;
-    /// moves `position`, in bits.
-    join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8])
-    in avx2_wide
+    /// As [`join16`], for 32-bit elements.
+    join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8],
+           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_wide
 }
 door! {
     /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
