@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2_encode::{lanes16, lanes64, look_up};
-use super::kernel::{Join, Map16, is_available, largest};
+use super::kernel::{Join, Map16, RAW_BYTES, is_available, largest};
 use super::rans::{Decoder, LANES};
 use super::table::Tables;
 
@@ -300,7 +300,7 @@ unsafe fn join16_steps(
             let mut whole = None;
             if large == 0 && !any_none {
                 difference = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(small, symbol));
-            } else if *position / 8 + 40 > join.raw.len() {
+            } else if *position / 8 + RAW_BYTES > join.raw.len() {
                 break;
             } else {
                 let Some(found) = wide16(&starts, join.raw, symbol, none, position) else {

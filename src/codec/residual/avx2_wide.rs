@@ -10,7 +10,9 @@ use std::arch::x86_64::*;
 use super::avx2_decode::bits_at;
 use super::avx2_encode::{Raw, lanes64, look_up, ranks};
 use super::bits::BitWriter;
-use super::kernel::{Coded, ESCAPE, FLIP, Join, Map32, NEGATIVE, Split, is_available, largest};
+use super::kernel::{
+    Coded, ESCAPE, FLIP, Join, Map32, NEGATIVE, RAW_BYTES, Split, is_available, largest,
+};
 
 /// The tables of whole groups of 8 elements.
 pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
@@ -236,7 +238,7 @@ unsafe fn join32_steps(
     // after `position`, and 40 bytes are left there.
     unsafe {
         let mut at = 0;
-        while at < symbols.len() && *position / 8 + 40 <= join.raw.len() {
+        while at < symbols.len() && *position / 8 + RAW_BYTES <= join.raw.len() {
             let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols.as_ptr().add(at).cast()));
             let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
             let size = _mm256_and_si256(p, magnitude);

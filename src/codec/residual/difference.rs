@@ -477,15 +477,28 @@ impl Difference {
         let number = self.alphabet.number;
         let width = number.bytes;
         let mut at = 0;
+        let mut padded = [0u8; 8 * kernel::RAW_BYTES];
         while at < symbols.len() {
+            // Near the end the last raw bits again with zeros behind them, which is what follows.
+            let from = bits.position / 8;
+            let (raw, mut position) = match bits.bytes().get(from..) {
+                Some(rest) if rest.len() >= kernel::RAW_BYTES => (bits.bytes(), bits.position),
+                rest => {
+                    let rest = rest.unwrap_or(&[]);
+                    padded[..rest.len()].copy_from_slice(rest);
+                    padded[rest.len()..].fill(0);
+                    (padded.as_slice(), bits.position % 8)
+                }
+            };
+            let before = position;
             let join = Join {
                 number,
                 moves: self.alphabet.moves(),
                 places: &fast.places,
                 zeros: self.zeros,
-                raw: bits.bytes(),
+                raw,
             };
-            let (left, position) = (&symbols[at..], &mut bits.position);
+            let left = &symbols[at..];
             let predicted = part.predicted().get(width * at..).unwrap_or(&[]);
             let place = &mut out[width * at..];
             let patch = &mut |i: usize, raw: u32| {
@@ -495,13 +508,25 @@ impl Difference {
             };
             let done = if width == 2 {
                 let fractions = part.fractions.map(|fractions| &fractions[at..]);
-                kernel::join16(&join, left, predicted, fractions, position, place, patch)
+                kernel::join16(
+                    &join,
+                    left,
+                    predicted,
+                    fractions,
+                    &mut position,
+                    place,
+                    patch,
+                )
             } else if width == 4 {
-                kernel::join32(&join, left, predicted, position, place, patch)
+                kernel::join32(&join, left, predicted, &mut position, place, patch)
             } else {
                 0
             };
-            at += done;
+            bits.position += position - before;
+            if done > 0 {
+                at += done;
+                continue;
+            }
             // One group by the plain twin, then the vectors again.
             let end = (at + 16).min(symbols.len());
             for (i, &symbol) in symbols[..end].iter().enumerate().skip(at) {

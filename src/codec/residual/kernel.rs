@@ -126,6 +126,18 @@ pub(super) fn largest(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |most, &byte| most.max(byte))
 }
 
+/// How many bytes are `wanted`.
+pub(super) fn count(bytes: &[u8], wanted: u8) -> usize {
+    // Sums of bytes become vectors; none of so few overflows.
+    bytes
+        .chunks(128)
+        .map(|part| {
+            let sum = part.iter().fold(0u8, |sum, &b| sum + u8::from(b == wanted));
+            usize::from(sum)
+        })
+        .sum()
+}
+
 /// One coded element: its slot, and its raw bits and their number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Coded {
@@ -259,6 +271,9 @@ impl Places {
         }
     }
 }
+
+/// Raw bytes that must be left for a step that puts elements together.
+pub(super) const RAW_BYTES: usize = 40;
 
 /// What putting elements together needs.
 pub(super) struct Join<'a> {

@@ -248,27 +248,32 @@ impl Magnitude {
     fn join(&self, symbols: &[u8], raw: &[u8], out: &mut [u8]) -> Result<(), FormatError> {
         let head = self.head;
         let width = head.bytes + head.tail;
-        let escapes = symbols.iter().filter(|&&s| s == ESCAPE).count();
-        let zeros = symbols.iter().filter(|&&s| s == 0).count();
+        let escapes = kernel::count(symbols, ESCAPE);
+        let zeros = kernel::count(symbols, 0);
         let coded = (symbols.len() - escapes - zeros) * (head.low as usize + 1);
         let mut fields = Fields::new(raw, "the raw bytes of a block");
         let mut bits = BitReader::new(fields.take(coded.div_ceil(8))?);
         let mut exceptions = fields.take(escapes * head.bytes)?.chunks_exact(head.bytes);
-        let mut heads = [0u8; 2 * PART];
+        let mut room = [0u8; 2 * PART];
         for (symbols, out) in symbols.chunks(PART).zip(out.chunks_mut(PART * width)) {
-            let heads = &mut heads[..symbols.len() * head.bytes];
+            let heads = if head.tail == 0 {
+                &mut *out
+            } else {
+                &mut room[..symbols.len() * head.bytes]
+            };
             self.join_part(symbols, &mut bits, heads);
-            for (symbol, place) in symbols.iter().zip(heads.chunks_exact_mut(head.bytes)) {
-                if *symbol == ESCAPE
-                    && let Some(exception) = exceptions.next()
-                {
-                    place.copy_from_slice(exception);
+            if kernel::largest(symbols) == ESCAPE {
+                for (symbol, place) in symbols.iter().zip(heads.chunks_exact_mut(head.bytes)) {
+                    if *symbol == ESCAPE
+                        && let Some(exception) = exceptions.next()
+                    {
+                        place.copy_from_slice(exception);
+                    }
                 }
             }
-            if head.tail == 0 {
-                out.copy_from_slice(heads);
-            } else {
-                for (element, head) in out.chunks_exact_mut(width).zip(heads.chunks_exact(2)) {
+            if head.tail > 0 {
+                let heads = room.chunks_exact(2);
+                for (element, head) in out.chunks_exact_mut(width).zip(heads) {
                     element[width - 2..].copy_from_slice(head);
                 }
             }

@@ -3,8 +3,6 @@
 //! May use: `store_format` and the files beside it. Bounded memory: sums by row and column, and a
 //! sample. The model decides how small a tensor becomes, never what it decodes to.
 
-use std::collections::HashMap;
-
 use super::alphabet::{Alphabet, HOT_MAX};
 use super::difference::{self, Difference, Second};
 use super::magnitude::{self, Head, Magnitude};
@@ -33,7 +31,8 @@ fn sample_len(level: Level, total: u64) -> u64 {
 /// The most elements of a tensor that is tried with the built-in tables.
 const TINY: usize = 1 << 14;
 
-/// The most elements that hot differences are counted on.
+/// The most elements that hot differences are looked for and counted on.
+const HOT_GLANCE: usize = 4096;
 const HOT_SAMPLE: usize = 60_000;
 
 /// What the first pass over a tensor has seen.
@@ -358,33 +357,47 @@ fn count_difference(model: &Difference, sample: &Sample, every: usize) -> Counts
     counts
 }
 
-/// Differences that are met so often that each gets a symbol of its own.
+/// Differences that are met so often that each gets a symbol of its own, the most frequent first.
 fn hot_differences(number: Number, sample: &Sample) -> Vec<i32> {
-    if number.bytes != 4 {
+    if number.bytes != 4 || sample.len() == 0 {
         return Vec::new();
     }
-    let len = sample.len();
-    let stride = len.div_ceil(HOT_SAMPLE).max(1);
     let prediction = sample.prediction();
-    let mut met: HashMap<i32, u32> = HashMap::new();
-    let mut looked = 0u32;
-    for index in (0..len).step_by(stride) {
+    let difference = |index: usize| {
         let target = number::load(&sample.target, 4, index) as u32;
         let predicted = prediction.element(Some(number), 4, index) as u32;
-        looked += 1;
         let difference = (target & 0x7FFF_FFFF) as i32 - (predicted & 0x7FFF_FFFF) as i32;
-        if target >> 31 == predicted >> 31 && difference.unsigned_abs() >= 8 {
-            *met.entry(difference).or_default() += 1;
+        (target >> 31 == predicted >> 31 && difference.unsigned_abs() >= 8).then_some(difference)
+    };
+    // Few elements tell which can be hot, more of them which are.
+    let stride = sample.len().div_ceil(HOT_GLANCE);
+    let mut glance: Vec<i32> = (0..sample.len())
+        .step_by(stride)
+        .filter_map(difference)
+        .collect();
+    glance.sort_unstable();
+    let mut met: Vec<(i32, u32)> = glance
+        .chunk_by(|a, b| a == b)
+        .filter(|same| same.len() >= 3)
+        .map(|same| (same[0], 0))
+        .collect();
+    if met.is_empty() {
+        return Vec::new();
+    }
+    let stride = sample.len().div_ceil(HOT_SAMPLE);
+    let mut looked = 0u32;
+    for index in (0..sample.len()).step_by(stride) {
+        looked += 1;
+        if let Some(difference) = difference(index)
+            && let Ok(at) = met.binary_search_by_key(&difference, |&(hot, _)| hot)
+        {
+            met[at].1 += 1;
         }
     }
-    let mut hot: Vec<(u32, i32)> = met
-        .into_iter()
-        .filter(|&(_, count)| count * 400 > looked && count > 8)
-        .map(|(difference, count)| (count, difference))
-        .collect();
-    hot.sort_unstable_by(|a, b| b.cmp(a));
-    hot.truncate(HOT_MAX);
-    hot.into_iter().map(|(_, difference)| difference).collect()
+    met.retain(|&(_, count)| count * 400 > looked && count > 8);
+    met.sort_unstable_by_key(|&(hot, count)| std::cmp::Reverse((count, hot)));
+    met.truncate(HOT_MAX);
+    met.into_iter().map(|(hot, _)| hot).collect()
 }
 
 fn finish_magnitude(
