@@ -28,6 +28,9 @@ const PAIRS: &[(&str, &str)] = &[
     ("minilm/base-f32", ""),
 ];
 
+/// How often each step is done.
+const TIMES: u32 = 3;
+
 struct Tensor {
     shape: TensorShape,
     bytes: Vec<u8>,
@@ -77,9 +80,12 @@ fn file_of(root: &Path, name: &str) -> PathBuf {
 #[derive(Default)]
 struct Total {
     plain: usize,
+    elements: usize,
     side: usize,
     coded: usize,
-    statistics: Duration,
+    /// The first pass: what is added, and what becomes of it.
+    add: Duration,
+    finish: Duration,
     encode: Duration,
     decode: Duration,
 }
@@ -106,14 +112,18 @@ fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Tot
         total.coded += tensor.bytes.len();
         return;
     }
-    let (model, side) = best(&mut total.statistics, || {
+    total.elements += tensor.bytes.len() / width;
+    let statistics = best(&mut total.add, || {
         let mut statistics =
             Statistics::new(tensor.shape, level, base.is_some()).expect("a supported type");
         for (n, part) in tensor.bytes.chunks(step).enumerate() {
             let at = n * step;
             statistics.add((at / width) as u64, part, predict(at, part.len()));
         }
-        let model = statistics.finish();
+        statistics
+    });
+    let (model, side) = best(&mut total.finish, || {
+        let model = statistics.clone().finish();
         let side = model.to_bytes();
         (model, side)
     });
@@ -150,20 +160,59 @@ fn best<T>(time: &mut Duration, mut work: impl FnMut() -> T) -> T {
         let result = work();
         least = least.min(clock.elapsed());
         times += 1;
-        if times == 3 {
+        if times == TIMES {
             *time += least;
             return result;
         }
     }
 }
 
-/// The levels to measure: the default one, or those named in `SPARSE_LEVELS`.
+/// The levels to measure: all, or those named in `SPARSE_LEVELS`.
 fn levels() -> Vec<Level> {
-    let wanted = std::env::var("SPARSE_LEVELS").unwrap_or_else(|_| "Default".into());
+    let wanted = std::env::var("SPARSE_LEVELS").unwrap_or_else(|_| "Fast,Default,Max".into());
     [Level::Fast, Level::Default, Level::Max]
         .into_iter()
         .filter(|level| wanted.contains(&format!("{level:?}")))
         .collect()
+}
+
+/// GB/s of a copy that leaves the caches.
+fn memcpy() -> f64 {
+    let source = vec![1u8; 64 << 20];
+    let mut copy = vec![0u8; 64 << 20];
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let clock = Instant::now();
+        copy.copy_from_slice(std::hint::black_box(&source));
+        fastest = fastest.min(clock.elapsed());
+    }
+    std::hint::black_box(&copy);
+    (64 << 20) as f64 / fastest.as_secs_f64() / 1e9
+}
+
+/// A field of the process's status in MiB; nothing where there is none.
+fn status(field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+fn row(name: &str, level: Level, total: &Total, copied: f64, memory: Option<f64>) -> String {
+    let speed = |time: Duration| total.plain as f64 / time.as_secs_f64() / 1e9;
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / total.elements as f64;
+    format!(
+        "| {name} | {level:?} | {:.4} | {:.5} | {:.2} | {:.2} | {copied:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+        (total.coded + total.side) as f64 / total.plain as f64,
+        total.side as f64 / total.plain as f64,
+        speed(total.add + total.finish + total.encode),
+        speed(total.decode),
+        each(total.add),
+        each(total.finish),
+        each(total.encode),
+        each(total.decode),
+        memory.map_or_else(String::new, |mib| format!("{mib:.1}")),
+    )
 }
 
 fn main() {
@@ -175,20 +224,11 @@ fn main() {
         .skip(1)
         .find(|a| !a.starts_with("--"))
         .unwrap_or_default();
-    let details = std::env::var_os("SPARSE_DETAILS").is_some();
-    let source = vec![1u8; 64 << 20];
-    let mut copy = vec![0u8; 64 << 20];
-    let mut fastest = Duration::MAX;
-    for _ in 0..4 {
-        let clock = Instant::now();
-        copy.copy_from_slice(std::hint::black_box(&source));
-        fastest = fastest.min(clock.elapsed());
-    }
-    std::hint::black_box(&copy);
+    println!("One thread, in memory, best of {TIMES}. GB/s of plain bytes; ns an element.\n");
     println!(
-        "memcpy {:.2} GB/s",
-        (64 << 20) as f64 / fastest.as_secs_f64() / 1e9
+        "| target on base | level | ratio | of it side | encode GB/s | decode GB/s | memcpy GB/s | look ns | model ns | encode ns | decode ns | peak MiB |"
     );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &(target_name, base_name) in PAIRS {
         let target_path = file_of(&root, target_name);
         if !format!("{target_name} {base_name}").contains(&only) || !target_path.exists() {
@@ -204,29 +244,22 @@ fn main() {
         names.sort();
         for level in levels() {
             let mut total = Total::default();
+            // The peak is counted from here where the system can do so.
+            let before = std::fs::write("/proc/self/clear_refs", "5")
+                .ok()
+                .and_then(|()| status("VmRSS:"));
             for &name in &names {
                 let base = bases.get(name).filter(|b| b.shape == targets[name].shape);
-                let before = (total.coded, total.side);
                 measure(&targets[name], base, level, &mut total);
-                if details && level == Level::Default {
-                    println!(
-                        "  {name} {:?} coded {} side {}",
-                        targets[name].shape,
-                        total.coded - before.0,
-                        total.side - before.1
-                    );
-                }
             }
-            let speed = |time: Duration| total.plain as f64 / time.as_secs_f64() / 1e9;
-            println!(
-                "{target_name:22} on {base_name:20} {level:?}: ratio {:.4} (side {:.5}), GB/s encode {:.2} (first pass {:.2}, second {:.2}), decode {:.2}",
-                (total.coded + total.side) as f64 / total.plain as f64,
-                total.side as f64 / total.plain as f64,
-                speed(total.statistics + total.encode),
-                speed(total.statistics),
-                speed(total.encode),
-                speed(total.decode),
-            );
+            let peak = before.and_then(|before| Some(status("VmHWM:")? - before));
+            let base = if base_name.is_empty() {
+                "nothing"
+            } else {
+                base_name
+            };
+            let name = format!("{target_name} on {base}");
+            println!("{}", row(&name, level, &total, memcpy(), peak));
         }
     }
 }

@@ -313,29 +313,29 @@ impl Source<'_> {
         let (coded, predicted) = match &source {
             None => (
                 self.smallest(span, plain.bytes(), &Predicted::None, model),
-                false,
+                Predicted::None,
             ),
             Some((planned, _)) => self.corrected(span, plain.bytes(), planned, model)?,
         };
-        self.record(index, plain, coded, source.filter(|_| predicted), model)
+        let source = source.filter(|_| predicted.is_some());
+        self.record(index, plain, coded, predicted, source, model)
     }
 
-    /// Codes a chunk that is predicted, and says whether the prediction could be made.
+    /// Codes a chunk that is predicted, and gives the prediction if it could be made.
     fn corrected(
         &self,
         span: &cut::Span,
         plain: &[u8],
         planned: &Planned,
         model: Option<&SharedModel>,
-    ) -> Result<(Coded, bool)> {
+    ) -> Result<(Coded, Predicted)> {
         // Elements without a fraction tell whether nothing is left to correct, and are all that
         // the plain difference can use.
         let rounded = self.predicted(planned, Coding::Difference, span.bytes)?;
         let exact = matches!(&rounded, Predicted::Bytes(bytes) if bytes == plain);
         let by_fraction = |(recipe, _): &(Arc<ByRecipe>, u64)| recipe.recipe.has_patterns();
         if exact || !planned.recipe.as_ref().is_some_and(by_fraction) {
-            let predicted = rounded.is_some();
-            return Ok((self.smallest(span, plain, &rounded, model), predicted));
+            return Ok((self.smallest(span, plain, &rounded, model), rounded));
         }
         let predicted = self.predicted(planned, Coding::Residual, span.bytes)?;
         let coded = self.smallest(span, plain, &predicted, model);
@@ -348,7 +348,7 @@ impl Source<'_> {
             }
             Predicted::Bytes(_) | Predicted::Patterns(_) | Predicted::None => coded,
         };
-        Ok((coded, predicted.is_some()))
+        Ok((coded, predicted))
     }
 
     fn smallest(
@@ -409,6 +409,7 @@ impl Source<'_> {
         index: usize,
         plain: &Verified,
         coded: Coded,
+        made: Predicted,
         source: Option<(Planned, u8)>,
         model: Option<&SharedModel>,
     ) -> Result<Done> {
@@ -431,7 +432,11 @@ impl Source<'_> {
                 recipe.side.push(side);
                 sides.push(side_record(side, bytes)?);
             }
-            predicted = self.predicted(&planned, recipe.coding, plain.bytes().len() as u64)?;
+            // A recipe is followed again, as a reader will: its prediction depends on the coding.
+            predicted = match planned.recipe {
+                None => made,
+                Some(_) => self.predicted(&planned, recipe.coding, plain.bytes().len() as u64)?,
+            };
             recipe.sources = vec![planned.view];
             recipe.depth = depth;
         }

@@ -6,7 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::kernel::{FLIP, Join, Map16, NEGATIVE, is_available, largest};
+use super::avx2_encode::{lanes16, lanes64, look_up};
+use super::kernel::{Join, Map16, RAW_BYTES, is_available, largest};
 use super::rans::{Decoder, LANES};
 use super::table::Tables;
 
@@ -120,7 +121,7 @@ unsafe fn steps<const BITS: i32>(
                     _mm256_slli_epi32::<BITS>(table),
                     _mm256_and_si256(x[v], low),
                 );
-                e[v] = _mm256_i32gather_epi32::<4>(entries.as_ptr().cast(), place);
+                e[v] = look_up(entries.as_ptr().cast(), place);
             }
             for v in 0..4 {
                 let frequency =
@@ -235,6 +236,7 @@ pub(super) fn join16(
     fractions: Option<&[i16]>,
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let mut len = symbols.len().min(predicted.len() / 2).min(out.len() / 2) / 16 * 16;
     if let Some(fractions) = fractions {
@@ -244,7 +246,17 @@ pub(super) fn join16(
         return 0;
     }
     // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { join16_steps(join, &symbols[..len], predicted, fractions, position, out) }
+    unsafe {
+        join16_steps(
+            join,
+            &symbols[..len],
+            predicted,
+            fractions,
+            position,
+            out,
+            patch,
+        )
+    }
 }
 
 /// # Safety
@@ -258,11 +270,13 @@ unsafe fn join16_steps(
     fractions: Option<&[i16]>,
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let magnitude = _mm256_set1_epi16(0x7FFF);
+    let zero = _mm256_setzero_si256();
+    let starts = Starts::new(join);
     // SAFETY: each step reads and writes 16 elements at places below the length of `symbols`;
-    // `small` has 16 bytes; gathers index tables of 256 by a byte; raw bits are read only where
-    // 40 bytes are left, and 16 elements of at most 15 raw bits take 30, read 8 at a time.
+    // `small` has 16 bytes; raw bits are read only where 40 bytes are left.
     unsafe {
         let small = _mm_loadu_si128(join.places.small.as_ptr().cast());
         let mut at = 0;
@@ -270,29 +284,34 @@ unsafe fn join16_steps(
             let symbol = _mm_loadu_si128(symbols.as_ptr().add(at).cast());
             let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
             let size = _mm256_and_si256(p, magnitude);
+            // Elements whose prediction is 0 and whose symbol therefore means something else.
+            let mut none = zero;
+            let mut any_none = false;
             if join.zeros {
-                let none = narrow16(_mm256_cmpeq_epi16(size, _mm256_setzero_si256()));
-                let same = _mm_cmpeq_epi8(symbol, _mm_setzero_si128());
-                if _mm_movemask_epi8(_mm_andnot_si128(same, none)) != 0 {
-                    break;
-                }
+                none = _mm256_cmpeq_epi16(size, zero);
+                any_none = _mm256_movemask_epi8(none) != 0;
             }
             let large = _mm_movemask_epi8(_mm_cmpeq_epi8(
                 _mm_max_epu8(symbol, _mm_set1_epi8(15)),
                 symbol,
             ));
-            let mut difference = _mm256_setzero_si256();
-            let mut flip = _mm256_setzero_si256();
-            if large == 0 {
+            let mut flip = zero;
+            let mut difference;
+            let mut whole = None;
+            if large == 0 && !any_none {
                 difference = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(small, symbol));
-            } else if *position / 8 + 40 > join.raw.len()
-                || !wide16(join, symbol, position, &mut difference, &mut flip)
-            {
+            } else if *position / 8 + RAW_BYTES > join.raw.len() {
                 break;
+            } else {
+                let Some(found) = wide16(&starts, join.raw, symbol, none, position) else {
+                    break;
+                };
+                (difference, flip) = (found.difference, found.flip);
+                whole = Some(found);
             }
             if let Some(fractions) = fractions {
                 let fraction = _mm256_loadu_si256(fractions.as_ptr().add(at).cast());
-                let turned = _mm256_sub_epi16(_mm256_setzero_si256(), difference);
+                let turned = _mm256_sub_epi16(zero, difference);
                 let below = _mm256_andnot_si256(
                     _mm256_cmpeq_epi16(flip, _mm256_set1_epi16(-1)),
                     _mm256_srai_epi16::<15>(fraction),
@@ -301,77 +320,182 @@ unsafe fn join16_steps(
             }
             let moved = _mm256_and_si256(_mm256_add_epi16(size, difference), magnitude);
             let sign = _mm256_andnot_si256(magnitude, _mm256_xor_si256(p, flip));
-            let element = _mm256_or_si256(moved, sign);
+            let mut element = _mm256_or_si256(moved, sign);
+            let mut set = 0;
+            let mut raw = zero;
+            if let Some(found) = whole {
+                element = _mm256_blendv_epi8(element, found.raw, found.escape);
+                set = _mm256_movemask_epi8(found.patched) as u32 & 0x5555_5555;
+                raw = found.raw;
+            }
             _mm256_storeu_si256(out.as_mut_ptr().add(2 * at).cast(), element);
+            if set != 0 {
+                let raw = lanes16(raw);
+                while set != 0 {
+                    let lane = set.trailing_zeros() as usize / 2;
+                    let element = patch(at + lane, u32::from(raw[lane])) as u16;
+                    let place = 2 * (at + lane);
+                    out[place..place + 2].copy_from_slice(&element.to_le_bytes());
+                    set &= set - 1;
+                }
+            }
             at += 16;
         }
         at
     }
 }
 
-/// Differences of 16 symbols with raw bits; `false` where one is an escape.
+/// What the ranges of symbols of a 16-bit type start at and the masks of their raw bits, laid out
+/// for shuffles as in the encoder.
+#[derive(Clone, Copy)]
+struct Starts {
+    near: [__m256i; 2],
+    far: [__m256i; 2],
+    has_far: bool,
+    /// The last rank that the shuffles know, and the shift and mask of the others.
+    last: __m256i,
+    shift: __m128i,
+    mask: __m256i,
+    /// The last symbol that keeps the sign, the escape, and the shift and mask of those
+    /// between.
+    kept: __m256i,
+    escape: __m256i,
+    flip_low: __m256i,
+    flip_shift: __m128i,
+    flip_mask: __m256i,
+    /// The mask of the raw bits of a prediction of zero.
+    zero_mask: __m256i,
+}
+
+impl Starts {
+    #[target_feature(enable = "avx2")]
+    fn new(join: &Join) -> Self {
+        let m = join.number.mantissa as i32;
+        let table = |value: &dyn Fn(u32) -> u32| {
+            let bytes: [u8; 16] = std::array::from_fn(|rank| value(rank as u32) as u8);
+            // SAFETY: `bytes` has 16 bytes.
+            _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+        };
+        // Rank 8 + 2 k + h starts at (2 + h) 2^(k + 2) and has k + 2 raw bits.
+        let start = |rank: u32| (2 + (rank & 1)) << (rank / 2 - 2);
+        let mask = |rank: u32| (1 << (rank / 2 - 2)) - 1;
+        let kept = 2 * join.moves as i16;
+        Self {
+            near: [
+                table(&|rank| if rank < 8 { rank } else { start(rank) }),
+                table(&|rank| if rank < 8 { 0 } else { mask(rank) }),
+            ],
+            far: [
+                table(&|rank| if rank < 4 { start(rank + 16) >> 6 } else { 0 }),
+                table(&|rank| if rank < 4 { mask(rank + 16) } else { 0 }),
+            ],
+            has_far: m > 7,
+            last: _mm256_set1_epi16(2 * m as i16 - 1),
+            shift: _mm_cvtsi32_si128(m - 1),
+            mask: _mm256_set1_epi16((1 << (m - 1)) - 1),
+            kept: _mm256_set1_epi16(kept),
+            escape: _mm256_set1_epi16(kept + 21),
+            flip_low: _mm256_set1_epi16(kept + 1 + 8),
+            flip_shift: _mm_cvtsi32_si128(m),
+            flip_mask: _mm256_set1_epi16((1 << m) - 1),
+            zero_mask: _mm256_set1_epi16((2 << m) - 1),
+        }
+    }
+}
+
+/// What 16 symbols with raw bits stand for.
+struct Wide {
+    difference: __m256i,
+    /// Which change the sign.
+    flip: __m256i,
+    /// Which follow raw.
+    escape: __m256i,
+    /// Which have a prediction of zero and symbols of their own.
+    patched: __m256i,
+    raw: __m256i,
+}
+
+/// Takes the raw bits of 16 symbols; nothing where one is beyond the escape.
 ///
 /// # Safety
 /// The instructions of [`is_available`]; at least 40 bytes from `position` on in `raw`.
 #[inline]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn wide16(
-    join: &Join,
+    starts: &Starts,
+    raw: &[u8],
     symbol: __m128i,
+    none: __m256i,
     position: &mut usize,
-    difference: &mut __m256i,
-    flip: &mut __m256i,
-) -> bool {
-    // SAFETY: gathers index a table of 256 by a byte; four loads of 8 bytes begin at most
-    // 3 * 60 / 8 bytes after `position`.
-    unsafe {
-        let table = join.places.wide.as_ptr().cast::<i32>();
-        let front = _mm256_i32gather_epi32::<4>(table, _mm256_cvtepu8_epi32(symbol));
-        let back =
-            _mm256_i32gather_epi32::<4>(table, _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(symbol)));
-        let escapes = _mm256_slli_epi32::<5>(_mm256_or_si256(front, back));
-        if _mm256_movemask_ps(_mm256_castsi256_ps(escapes)) != 0 {
-            return false;
-        }
-        let one = _mm256_set1_epi32(1);
-        let byte = _mm256_set1_epi32(0xFF);
-        let mask_of = |e: __m256i| {
-            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(e), byte);
-            _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one)
-        };
-        let low = _mm256_set1_epi32(0xFFFF);
-        let start = pack16(_mm256_and_si256(front, low), _mm256_and_si256(back, low));
-        let masks = pack16(mask_of(front), mask_of(back));
-        let mut lanes = [0u64; 4];
-        _mm256_storeu_si256(lanes.as_mut_ptr().cast(), masks);
-        for lane in &mut lanes {
-            let at = join.raw.as_ptr().add(*position / 8).cast::<u64>();
-            let bits = at.read_unaligned().to_le() >> (*position & 7);
-            *position += lane.count_ones() as usize;
-            *lane = _pdep_u64(bits, *lane);
-        }
-        let raw = _mm256_loadu_si256(lanes.as_ptr().cast());
-        let sum = _mm256_add_epi16(start, raw);
-        let spread = |e: __m256i, bit: __m256i| _mm256_cmpeq_epi32(_mm256_and_si256(e, bit), bit);
-        let bit = _mm256_set1_epi32(NEGATIVE as i32);
-        let negative = signs16(spread(front, bit), spread(back, bit));
-        let bit = _mm256_set1_epi32(FLIP as i32);
-        *flip = signs16(spread(front, bit), spread(back, bit));
-        *difference = _mm256_sub_epi16(_mm256_xor_si256(sum, negative), negative);
-        true
+) -> Option<Wide> {
+    let symbol = _mm256_cvtepu8_epi16(symbol);
+    let beyond = _mm256_cmpgt_epi16(symbol, starts.escape);
+    if _mm256_movemask_epi8(beyond) != 0 {
+        return None;
     }
+    let one = _mm256_set1_epi16(1);
+    let upper = _mm256_set1_epi16(i16::MIN);
+    let rank = _mm256_srli_epi16::<1>(_mm256_add_epi16(symbol, one));
+    let place = _mm256_or_si256(_mm256_min_epi16(rank, _mm256_set1_epi16(15)), upper);
+    let mut start = _mm256_shuffle_epi8(starts.near[0], place);
+    let mut mask = _mm256_shuffle_epi8(starts.near[1], place);
+    if starts.has_far {
+        let is_far = _mm256_cmpgt_epi16(rank, _mm256_set1_epi16(15));
+        let place = _mm256_or_si256(_mm256_sub_epi16(rank, _mm256_set1_epi16(16)), upper);
+        let far = _mm256_slli_epi16::<6>(_mm256_shuffle_epi8(starts.far[0], place));
+        start = _mm256_blendv_epi8(start, far, is_far);
+        mask = _mm256_blendv_epi8(mask, _mm256_shuffle_epi8(starts.far[1], place), is_far);
+    }
+    let is_linear = _mm256_cmpgt_epi16(rank, starts.last);
+    let linear = _mm256_sll_epi16(_mm256_sub_epi16(rank, starts.last), starts.shift);
+    start = _mm256_blendv_epi8(start, linear, is_linear);
+    mask = _mm256_blendv_epi8(mask, starts.mask, is_linear);
+    let flip = _mm256_cmpgt_epi16(symbol, starts.kept);
+    let flipped = _mm256_sll_epi16(_mm256_sub_epi16(symbol, starts.flip_low), starts.flip_shift);
+    start = _mm256_blendv_epi8(start, flipped, flip);
+    mask = _mm256_blendv_epi8(mask, starts.flip_mask, flip);
+    let escape = _mm256_cmpeq_epi16(symbol, starts.escape);
+    mask = _mm256_or_si256(mask, escape);
+    let same = _mm256_cmpeq_epi16(symbol, _mm256_setzero_si256());
+    let patched = _mm256_andnot_si256(_mm256_or_si256(same, escape), none);
+    mask = _mm256_blendv_epi8(mask, starts.zero_mask, patched);
+    let masks = lanes64(mask);
+    let counts = masks.map(|mask| mask.count_ones() as usize);
+    let mut lanes = [0u64; 4];
+    for n in 0..4 {
+        // SAFETY: four loads of 9 bytes begin at most 3 * 64 / 8 bytes after `position`.
+        let bits = unsafe { bits_at(raw, *position) };
+        *position += counts[n];
+        lanes[n] = _pdep_u64(bits, masks[n]);
+    }
+    // SAFETY: `lanes` has 32 bytes.
+    let raw = unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) };
+    let sum = _mm256_add_epi16(start, raw);
+    // Even symbols are negative.
+    let odd = _mm256_cmpeq_epi16(_mm256_and_si256(symbol, one), one);
+    let kept = _mm256_or_si256(odd, flip);
+    let negative = _mm256_andnot_si256(kept, _mm256_set1_epi16(-1));
+    Some(Wide {
+        difference: _mm256_sub_epi16(_mm256_xor_si256(sum, negative), negative),
+        flip,
+        escape,
+        patched,
+        raw,
+    })
 }
 
-/// Two vectors of numbers below 2^16 as one.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn pack16(front: __m256i, back: __m256i) -> __m256i {
-    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(front, back))
-}
-
-/// Two vectors of masks as one.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn signs16(front: __m256i, back: __m256i) -> __m256i {
-    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(front, back))
+/// 64 bits from a place in bits.
+///
+/// # Safety
+/// At least 9 bytes from there on in `raw`.
+#[inline(always)]
+pub(super) unsafe fn bits_at(raw: &[u8], position: usize) -> u64 {
+    let shift = position & 7;
+    // SAFETY: the caller says that the bytes are there.
+    unsafe {
+        let at = raw.as_ptr().add(position / 8);
+        let low = at.cast::<u64>().read_unaligned().to_le() >> shift;
+        // Two shifts, for one of 64 would do nothing.
+        low | u64::from(*at.add(8)) << 1 << (63 - shift)
+    }
 }

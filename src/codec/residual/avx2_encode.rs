@@ -126,37 +126,6 @@ fn next<const BITS: i32>(x: __m256i, frequency: __m256i, start: __m256i) -> __m2
     )
 }
 
-/// Whole groups of 8 elements as numbers.
-pub(super) fn values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) -> usize {
-    let len = out.len().min(bytes.len() / 2) / 8 * 8;
-    if !is_available() {
-        return 0;
-    }
-    // SAFETY: the processor has the instructions; both slices hold `len` elements.
-    unsafe { values16_steps(&bytes[..2 * len], shift, scale, &mut out[..len]) };
-    len
-}
-
-/// # Safety
-/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 8.
-#[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn values16_steps(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) {
-    let magnitude = _mm256_set1_epi32(0x7FFF);
-    let shift = _mm_cvtsi32_si128(shift as i32);
-    let scale = _mm256_set1_ps(scale);
-    // SAFETY: each step reads 16 bytes and writes 8 numbers below the common length.
-    unsafe {
-        for at in (0..out.len()).step_by(8) {
-            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().add(2 * at).cast()));
-            let size = _mm256_and_si256(bits, magnitude);
-            let sign = _mm256_slli_epi32::<16>(_mm256_xor_si256(bits, size));
-            let value = _mm256_or_si256(_mm256_sll_epi32(size, shift), sign);
-            let value = _mm256_mul_ps(_mm256_castsi256_ps(value), scale);
-            _mm256_storeu_ps(out.as_mut_ptr().add(at), value);
-        }
-    }
-}
-
 /// Takes groups of 16 elements apart.
 #[expect(
     clippy::too_many_arguments,
@@ -187,15 +156,14 @@ pub(super) fn split16(
     // SAFETY: the processor has the instructions; every slice holds `len` elements, a multiple of
     // 16; every index is below the number of tables.
     unsafe {
-        split16_steps(
-            split,
-            &indexes[..len],
-            predicted,
-            fractions,
-            target,
-            slots,
-            raw,
-            patch,
+        let steps = if split.tables.is_counting() {
+            split16_steps::<true>
+        } else {
+            split16_steps::<false>
+        };
+        let indexes = &indexes[..len];
+        steps(
+            split, indexes, predicted, fractions, target, slots, raw, patch,
         );
     }
     len
@@ -224,15 +192,202 @@ pub(super) fn ranks(size: __m256i, mantissa: i32) -> (__m256i, __m256i) {
     )
 }
 
+/// The ranges of differences of a 16-bit type, laid out for shuffles: those below 64 by their
+/// size in fours, those below 512 by their size in 32s, the others evenly.
+#[derive(Clone, Copy)]
+struct Ranges {
+    /// Ranks and masks of raw bits.
+    near: [__m256i; 2],
+    far: [__m256i; 2],
+    /// Whether there are ranges from 64 to 512 that grow.
+    has_far: bool,
+    shift: __m128i,
+    /// What is added to the rank of the others, and the mask of their raw bits.
+    linear: [__m256i; 2],
+    /// The largest size that is not among the others.
+    last: __m256i,
+    most: __m256i,
+}
+
+impl Ranges {
+    #[target_feature(enable = "avx2")]
+    fn new(split: &Split) -> Self {
+        let m = split.number.mantissa as i16;
+        let table = |step: u32, value: fn(u32) -> u32| {
+            let mut bytes = [0u8; 16];
+            for (k, byte) in bytes.iter_mut().enumerate().skip(2) {
+                *byte = value(k as u32 * step) as u8;
+            }
+            // SAFETY: `bytes` has 16 bytes.
+            _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+        };
+        let rank: fn(u32) -> u32 =
+            |size| 8 + 2 * (size.ilog2() - 3) + (size >> (size.ilog2() - 1) & 1);
+        let mask: fn(u32) -> u32 = |size| (1 << (size.ilog2() - 1)) - 1;
+        Self {
+            near: [table(4, rank), table(4, mask)],
+            far: [table(32, rank), table(32, mask)],
+            has_far: m > 7,
+            shift: _mm_cvtsi32_si128(i32::from(m) - 1),
+            linear: [
+                _mm256_set1_epi16(2 * m - 1),
+                _mm256_set1_epi16((1 << (m - 1)) - 1),
+            ],
+            last: _mm256_set1_epi16((1 << (m - 1)) - 1),
+            most: _mm256_set1_epi16(split.moves as i16),
+        }
+    }
+
+    /// Ranks of sizes, and the masks of their raw bits.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn find(&self, size: __m256i) -> (__m256i, __m256i) {
+        // The upper byte of each number finds nothing.
+        let upper = _mm256_set1_epi16(i16::MIN);
+        let place =
+            |size: __m256i| _mm256_or_si256(_mm256_min_epi16(size, _mm256_set1_epi16(15)), upper);
+        let four = place(_mm256_srli_epi16::<2>(size));
+        let mut rank = _mm256_shuffle_epi8(self.near[0], four);
+        let mut mask = _mm256_shuffle_epi8(self.near[1], four);
+        if self.has_far {
+            let many = place(_mm256_srli_epi16::<5>(size));
+            let is_far = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(63));
+            rank = _mm256_blendv_epi8(rank, _mm256_shuffle_epi8(self.far[0], many), is_far);
+            mask = _mm256_blendv_epi8(mask, _mm256_shuffle_epi8(self.far[1], many), is_far);
+        }
+        let is_linear = _mm256_cmpgt_epi16(size, self.last);
+        let linear = _mm256_add_epi16(_mm256_srl_epi16(size, self.shift), self.linear[0]);
+        rank = _mm256_blendv_epi8(rank, linear, is_linear);
+        mask = _mm256_blendv_epi8(mask, self.linear[1], is_linear);
+        let is_direct = _mm256_cmpgt_epi16(_mm256_set1_epi16(8), size);
+        (
+            _mm256_blendv_epi8(rank, size, is_direct),
+            _mm256_andnot_si256(is_direct, mask),
+        )
+    }
+}
+
+/// Appends raw bits, up to 64 at a time, in registers.
+pub(super) struct Raw<'a> {
+    writer: &'a mut BitWriter,
+    at: *mut u8,
+    held: u64,
+    count: u32,
+}
+
+impl<'a> Raw<'a> {
+    /// Room for `bytes` more.
+    pub fn new(writer: &'a mut BitWriter, bytes: usize) -> Self {
+        writer.bytes.reserve(bytes + 32);
+        let len = writer.bytes.len();
+        Self {
+            // SAFETY: the length is inside the vector.
+            at: unsafe { writer.bytes.as_mut_ptr().add(len) },
+            held: writer.held,
+            count: writer.count,
+            writer,
+        }
+    }
+
+    /// Appends the low `count` bits of `value`, whose other bits are zero; at most 56.
+    ///
+    /// # Safety
+    /// The room that [`Raw::new`] made must not be used up.
+    #[inline(always)]
+    pub unsafe fn put(&mut self, value: u64, count: u32) {
+        self.held |= value << self.count;
+        // SAFETY: eight bytes of the room are left, as the caller says.
+        unsafe { self.at.cast::<u64>().write_unaligned(self.held.to_le()) };
+        self.count += count;
+        // SAFETY: as above.
+        self.at = unsafe { self.at.add(self.count as usize / 8) };
+        self.held >>= self.count & !7;
+        self.count &= 7;
+    }
+
+    /// As [`Raw::put`], for up to 64 bits.
+    ///
+    /// # Safety
+    /// As [`Raw::put`].
+    #[inline(always)]
+    pub unsafe fn put_long(&mut self, value: u64, count: u32) {
+        let first = count.min(32);
+        // SAFETY: passed on.
+        unsafe {
+            self.put(value & 0xFFFF_FFFF, first);
+            self.put(value >> 32, count - first);
+        }
+    }
+
+    /// Gives the bits to the writer.
+    pub fn finish(self) {
+        let start = self.writer.bytes.as_ptr();
+        // SAFETY: all bytes up to `at` were written, and they lie in the room of the vector.
+        unsafe {
+            let len = self.at.offset_from(start) as usize;
+            self.writer.bytes.set_len(len);
+        }
+        self.writer.held = self.held;
+        self.writer.count = self.count;
+    }
+}
+
+/// Symbols of 16 elements; those that are special have a symbol of no meaning.
+struct Symbols {
+    symbol: __m256i,
+    special: __m256i,
+    /// Masks of raw bits, and the raw bits under them.
+    raw: Option<(__m256i, __m256i)>,
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn symbols16(
+    ranges: &Ranges,
+    zeros: bool,
+    p: __m256i,
+    t: __m256i,
+    fraction: Option<__m256i>,
+) -> Symbols {
+    let magnitude = _mm256_set1_epi16(0x7FFF);
+    let zero = _mm256_setzero_si256();
+    let size = _mm256_and_si256(p, magnitude);
+    let mut special = _mm256_srai_epi16::<15>(_mm256_xor_si256(p, t));
+    let mut difference = _mm256_sub_epi16(_mm256_and_si256(t, magnitude), size);
+    if let Some(fraction) = fraction {
+        let below = _mm256_srai_epi16::<15>(fraction);
+        difference = _mm256_sub_epi16(_mm256_xor_si256(difference, below), below);
+    }
+    if zeros {
+        let none = _mm256_cmpeq_epi16(size, zero);
+        let same = _mm256_cmpeq_epi16(p, t);
+        special = _mm256_or_si256(special, _mm256_andnot_si256(same, none));
+    }
+    let away = _mm256_abs_epi16(difference);
+    let positive = _mm256_cmpgt_epi16(difference, zero);
+    let mut rank = away;
+    let mut raw = None;
+    if _mm256_movemask_epi8(_mm256_cmpgt_epi16(away, _mm256_set1_epi16(7))) != 0 {
+        let (found, mask) = ranges.find(away);
+        rank = found;
+        special = _mm256_or_si256(special, _mm256_cmpgt_epi16(rank, ranges.most));
+        raw = Some((mask, away));
+    }
+    Symbols {
+        symbol: _mm256_add_epi16(_mm256_add_epi16(rank, rank), positive),
+        special,
+        raw,
+    }
+}
+
 /// # Safety
 /// As [`split16`] has checked.
 #[expect(
     clippy::too_many_arguments,
     reason = "slices of one length, side by side"
 )]
-#[expect(clippy::too_many_lines, reason = "one straight loop over registers")]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn split16_steps(
+unsafe fn split16_steps<const COUNTING: bool>(
     split: &Split,
     indexes: &[u8],
     predicted: &[u8],
@@ -242,111 +397,101 @@ unsafe fn split16_steps(
     raw: &mut BitWriter,
     patch: &mut dyn FnMut(usize) -> Coded,
 ) {
-    let magnitude = _mm256_set1_epi16(0x7FFF);
     let zero = _mm256_setzero_si256();
+    let one = _mm256_set1_epi32(1);
     let alphabet = _mm256_set1_epi16(split.alphabet as i16);
     let table = split.tables.slots().as_ptr().cast::<i32>();
+    let ranges = Ranges::new(split);
+    // Two quarters of a group fit one word where an element has at most 7 raw bits.
+    let in_pairs = split.number.mantissa <= 7;
+    let mut raw = Raw::new(raw, if COUNTING { 0 } else { 2 * indexes.len() });
     // SAFETY: each step reads and writes 16 elements at places below the length of `indexes`; a
     // gather reads slot `table * alphabet + symbol` with `table` below the number of tables and
-    // `symbol` below the alphabet, since special lanes are set to 0 before.
+    // `symbol` below the alphabet, since special lanes are set to 0 before; an element has at most
+    // 16 raw bits.
     unsafe {
         for at in (0..indexes.len()).step_by(16) {
             let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
             let t = _mm256_loadu_si256(target.as_ptr().add(2 * at).cast());
-            let size = _mm256_and_si256(p, magnitude);
-            let flip = _mm256_srai_epi16::<15>(_mm256_xor_si256(p, t));
-            let mut difference = _mm256_sub_epi16(_mm256_and_si256(t, magnitude), size);
-            if let Some(fractions) = fractions {
-                let fraction = _mm256_loadu_si256(fractions.as_ptr().add(at).cast());
-                let below = _mm256_srai_epi16::<15>(fraction);
-                difference = _mm256_sub_epi16(_mm256_xor_si256(difference, below), below);
-            }
-            let mut special = flip;
-            if split.zeros {
-                let none = _mm256_cmpeq_epi16(size, zero);
-                let same = _mm256_cmpeq_epi16(p, t);
-                special = _mm256_or_si256(special, _mm256_andnot_si256(same, none));
-            }
-            let away = _mm256_abs_epi16(difference);
-            let positive = _mm256_cmpgt_epi16(difference, zero);
+            let fraction =
+                fractions.map(|fractions| _mm256_loadu_si256(fractions.as_ptr().add(at).cast()));
+            let symbols = symbols16(&ranges, split.zeros, p, t, fraction);
+            let mut special = symbols.special;
             let tables = _mm256_cvtepu8_epi16(_mm_loadu_si128(indexes.as_ptr().add(at).cast()));
-            let base = _mm256_mullo_epi16(tables, alphabet);
-            let large = _mm256_cmpgt_epi16(away, _mm256_set1_epi16(7));
-            let mut rank = away;
-            let mut parts = None;
-            if _mm256_movemask_epi8(large) != 0 {
-                let m = split.number.mantissa as i32;
-                let (front, front_bits) =
-                    ranks(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(away)), m);
-                let (back, back_bits) = ranks(
-                    _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(away)),
-                    m,
-                );
-                rank = pack16(front, back);
-                let most = _mm256_set1_epi16(split.moves as i16);
-                special = _mm256_or_si256(special, _mm256_cmpgt_epi16(rank, most));
-                let one = _mm256_set1_epi32(1);
-                let mask = pack16(
-                    _mm256_sub_epi32(_mm256_sllv_epi32(one, front_bits), one),
-                    _mm256_sub_epi32(_mm256_sllv_epi32(one, back_bits), one),
-                );
-                parts = Some((_mm256_andnot_si256(special, mask), away));
+            let code = _mm256_add_epi16(_mm256_mullo_epi16(tables, alphabet), symbols.symbol);
+            let code = _mm256_andnot_si256(special, code);
+            let mut front = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(code));
+            let mut back = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code));
+            if COUNTING {
+                front = _mm256_add_epi32(front, one);
+                back = _mm256_add_epi32(back, one);
+            } else {
+                front = look_up(table, front);
+                back = look_up(table, back);
+                let absent = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(
+                    _mm256_cmpeq_epi32(front, zero),
+                    _mm256_cmpeq_epi32(back, zero),
+                ));
+                special = _mm256_or_si256(special, absent);
             }
-            let symbol = _mm256_add_epi16(_mm256_add_epi16(rank, rank), positive);
-            let code = _mm256_andnot_si256(special, _mm256_add_epi16(base, symbol));
-            let front = _mm256_i32gather_epi32::<4>(
-                table,
-                _mm256_cvtepu16_epi32(_mm256_castsi256_si128(code)),
-            );
-            let back = _mm256_i32gather_epi32::<4>(
-                table,
-                _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code)),
-            );
-            _mm256_storeu_si256(slots.as_mut_ptr().add(at).cast(), front);
-            _mm256_storeu_si256(slots.as_mut_ptr().add(at + 8).cast(), back);
-            let absent = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(
-                _mm256_cmpeq_epi32(front, zero),
-                _mm256_cmpeq_epi32(back, zero),
-            ));
-            special = _mm256_or_si256(special, absent);
-            let set = _mm256_movemask_epi8(special) as u32;
-            if set != 0 {
-                let (mask, value) = parts.unwrap_or((zero, zero));
-                let patched = &mut slots[at..at + 16];
-                patch_group(mask, value, set, at, patched, raw, patch);
-            } else if let Some((mask, value)) = parts {
-                let (masks, values) = (lanes64(mask), lanes64(value));
+            let place = slots.as_mut_ptr().add(at);
+            _mm256_storeu_si256(place.cast(), front);
+            _mm256_storeu_si256(place.add(8).cast(), back);
+            let mut set = _mm256_movemask_epi8(special) as u32 & 0x5555_5555;
+            if COUNTING {
+                while set != 0 {
+                    let lane = set.trailing_zeros() as usize / 2;
+                    *place.add(lane) = patch(at + lane).slot;
+                    set &= set - 1;
+                }
+            } else if set != 0 {
+                let (mask, value) = symbols.raw.unwrap_or((zero, zero));
+                let (mut masks, mut values) = (lanes16(mask), lanes16(value));
+                while set != 0 {
+                    let lane = set.trailing_zeros() as usize / 2;
+                    let coded = patch(at + lane);
+                    *place.add(lane) = coded.slot;
+                    masks[lane] = ((1u32 << coded.count) - 1) as u16;
+                    values[lane] = coded.raw as u16;
+                    set &= set - 1;
+                }
+                let (masks, values) = (words(&masks), words(&values));
                 for (mask, value) in masks.into_iter().zip(values) {
-                    raw.put(_pext_u64(value, mask), mask.count_ones());
+                    raw.put_long(_pext_u64(value, mask), mask.count_ones());
+                }
+            } else if let Some((mask, value)) = symbols.raw {
+                let (masks, values) = (lanes64(mask), lanes64(value));
+                let counts = masks.map(u64::count_ones);
+                let bits = [0, 1, 2, 3].map(|i| _pext_u64(values[i], masks[i]));
+                if in_pairs {
+                    raw.put(bits[0] | bits[1] << counts[0], counts[0] + counts[1]);
+                    raw.put(bits[2] | bits[3] << counts[2], counts[2] + counts[3]);
+                } else {
+                    for (bits, count) in bits.into_iter().zip(counts) {
+                        raw.put(bits, count);
+                    }
                 }
             }
         }
     }
+    raw.finish();
 }
 
-/// Codes the special elements of a group one by one, and its raw bits in order.
-#[target_feature(enable = "avx2,bmi2,popcnt")]
-fn patch_group(
-    mask: __m256i,
-    value: __m256i,
-    set: u32,
-    at: usize,
-    slots: &mut [u32],
-    raw: &mut BitWriter,
-    patch: &mut dyn FnMut(usize) -> Coded,
-) {
-    let (masks, values) = (lanes64(mask), lanes64(value));
-    for (lane, slot) in slots.iter_mut().enumerate() {
-        if set >> (2 * lane) & 1 == 1 {
-            let coded = patch(at + lane);
-            *slot = coded.slot;
-            raw.put(u64::from(coded.raw), coded.count);
-        } else {
-            let shift = 16 * (lane % 4);
-            let mask = (masks[lane / 4] >> shift) as u32 & 0xFFFF;
-            raw.put(values[lane / 4] >> shift, mask.count_ones());
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn lanes16(vector: __m256i) -> [u16; 16] {
+    let mut lanes = [0u16; 16];
+    // SAFETY: `lanes` has 32 bytes.
+    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), vector) };
+    lanes
+}
+
+/// Four numbers of 16 bits in each word, the first lowest.
+fn words(lanes: &[u16; 16]) -> [u64; 4] {
+    std::array::from_fn(|n| {
+        let lane = |i: usize| u64::from(lanes[4 * n + i]) << (16 * i);
+        lane(0) | lane(1) | lane(2) | lane(3)
+    })
 }
 
 #[inline]
@@ -358,9 +503,23 @@ pub(super) fn lanes64(vector: __m256i) -> [u64; 4] {
     lanes
 }
 
-/// Two vectors of numbers below 2^16 as one.
+/// Numbers of a table by eight indexes. A gather takes about twice as long on many processors.
+///
+/// # Safety
+/// The table must have all the numbers.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn pack16(front: __m256i, back: __m256i) -> __m256i {
-    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(front, back))
+pub(super) unsafe fn look_up(table: *const i32, place: __m256i) -> __m256i {
+    let halves = lanes64(place);
+    // SAFETY: the indexes are inside the table, as the caller says.
+    let at = |n: usize| unsafe {
+        let half = halves[n / 2];
+        let index = if n.is_multiple_of(2) {
+            half as u32
+        } else {
+            (half >> 32) as u32
+        };
+        *table.add(index as usize)
+    };
+    _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))
 }

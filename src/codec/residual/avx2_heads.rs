@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::lanes64;
+use super::avx2_encode::{Raw, lanes64, look_up};
 use super::bits::BitWriter;
 use super::kernel::{Heads, is_available, largest};
 
@@ -27,14 +27,21 @@ pub(super) fn split_heads(
     }
     // SAFETY: the processor has the instructions; every slice holds `len` elements, a multiple of
     // 16; every index is below the number of tables.
-    unsafe { split_steps(split, &indexes[..len], heads, slots, raw, escape) };
+    unsafe {
+        let steps = if split.tables.is_counting() {
+            split_steps::<true>
+        } else {
+            split_steps::<false>
+        };
+        steps(split, &indexes[..len], heads, slots, raw, escape);
+    }
     len
 }
 
 /// # Safety
 /// As [`split_heads`] has checked.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn split_steps(
+unsafe fn split_steps<const COUNTING: bool>(
     split: &Heads,
     indexes: &[u8],
     heads: &[u8],
@@ -49,6 +56,9 @@ unsafe fn split_steps(
     let below = _mm256_set1_epi16(((1u32 << split.low) - 1) as i16);
     let full = _mm256_set1_epi16(((2u32 << split.low) - 1) as i16);
     let table = split.tables.slots().as_ptr().cast::<i32>();
+    // Two quarters of a group fit one word where an element has at most 7 raw bits.
+    let in_pairs = split.low <= 6;
+    let mut raw = Raw::new(raw, if COUNTING { 0 } else { 2 * indexes.len() });
     // SAFETY: each step reads and writes 16 elements at places below the length of `indexes`; a
     // gather reads slot `table * 256 + symbol` with `table` below the number of tables.
     unsafe {
@@ -66,12 +76,19 @@ unsafe fn split_steps(
             let gather = |code: __m256i| {
                 let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(code));
                 let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code));
-                [
-                    _mm256_i32gather_epi32::<4>(table, low),
-                    _mm256_i32gather_epi32::<4>(table, high),
-                ]
+                [look_up(table, low), look_up(table, high)]
             };
-            let mut slot = gather(_mm256_or_si256(row, symbol));
+            let code = _mm256_or_si256(row, symbol);
+            let place = slots.as_mut_ptr().add(at);
+            if COUNTING {
+                let one = _mm256_set1_epi32(1);
+                let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(code));
+                let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code));
+                _mm256_storeu_si256(place.cast(), _mm256_add_epi32(low, one));
+                _mm256_storeu_si256(place.add(8).cast(), _mm256_add_epi32(high, one));
+                continue;
+            }
+            let mut slot = gather(code);
             let absent = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(
                 _mm256_cmpeq_epi32(slot[0], zero),
                 _mm256_cmpeq_epi32(slot[1], zero),
@@ -80,8 +97,8 @@ unsafe fn split_steps(
             if _mm256_movemask_epi8(absent) != 0 {
                 slot = gather(_mm256_or_si256(row, symbol));
             }
-            _mm256_storeu_si256(slots.as_mut_ptr().add(at).cast(), slot[0]);
-            _mm256_storeu_si256(slots.as_mut_ptr().add(at + 8).cast(), slot[1]);
+            _mm256_storeu_si256(place.cast(), slot[0]);
+            _mm256_storeu_si256(place.add(8).cast(), slot[1]);
             let escapes = _mm256_cmpeq_epi16(symbol, last);
             let mut set = _mm256_movemask_epi8(escapes) as u32 & 0x5555_5555;
             while set != 0 {
@@ -92,11 +109,19 @@ unsafe fn split_steps(
             let sign = _mm256_sll_epi16(_mm256_srli_epi16::<15>(t), shift);
             let values = lanes64(_mm256_or_si256(_mm256_and_si256(t, below), sign));
             let masks = lanes64(_mm256_andnot_si256(without, full));
-            for (mask, value) in masks.into_iter().zip(values) {
-                raw.put(_pext_u64(value, mask), mask.count_ones());
+            let counts = masks.map(u64::count_ones);
+            let bits = [0, 1, 2, 3].map(|i| _pext_u64(values[i], masks[i]));
+            if in_pairs {
+                raw.put(bits[0] | bits[1] << counts[0], counts[0] + counts[1]);
+                raw.put(bits[2] | bits[3] << counts[2], counts[2] + counts[3]);
+            } else {
+                for (bits, count) in bits.into_iter().zip(counts) {
+                    raw.put(bits, count);
+                }
             }
         }
     }
+    raw.finish();
 }
 
 /// Puts groups of 16 heads together, escapes as zeros, until the end of the raw bits is near;

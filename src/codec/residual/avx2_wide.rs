@@ -7,9 +7,12 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::{lanes64, ranks};
+use super::avx2_decode::bits_at;
+use super::avx2_encode::{Raw, lanes64, look_up, ranks};
 use super::bits::BitWriter;
-use super::kernel::{Coded, FLIP, Join, Map32, NEGATIVE, Split, is_available, largest};
+use super::kernel::{
+    Coded, ESCAPE, FLIP, Join, Map32, NEGATIVE, RAW_BYTES, Split, is_available, largest,
+};
 
 /// The tables of whole groups of 8 elements.
 pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
@@ -49,7 +52,7 @@ unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &m
             );
             let second = _mm256_and_si256(_mm256_srli_epi32::<21>(p), seconds);
             let context = _mm256_or_si256(_mm256_slli_epi32::<2>(context), second);
-            let mut index = _mm256_i32gather_epi32::<4>(map.map.as_ptr().cast(), context);
+            let mut index = look_up(map.map.as_ptr().cast(), context);
             if let Some(table) = map.zero {
                 let none = _mm256_cmpeq_epi32(p, zero);
                 index = _mm256_blendv_epi8(index, _mm256_set1_epi32(i32::from(table)), none);
@@ -84,14 +87,21 @@ pub(super) fn split32(
     }
     // SAFETY: the processor has the instructions; every slice holds `len` elements, a multiple of
     // 8; every index is below the number of tables, every symbol inside the alphabet.
-    unsafe { split32_steps(split, &indexes[..len], predicted, target, slots, raw, patch) };
+    unsafe {
+        let steps = if split.tables.is_counting() {
+            split32_steps::<true>
+        } else {
+            split32_steps::<false>
+        };
+        steps(split, &indexes[..len], predicted, target, slots, raw, patch);
+    }
     len
 }
 
 /// # Safety
 /// As [`split32`] has checked.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn split32_steps(
+unsafe fn split32_steps<const COUNTING: bool>(
     split: &Split,
     indexes: &[u8],
     predicted: &[u8],
@@ -105,9 +115,11 @@ unsafe fn split32_steps(
     let one = _mm256_set1_epi32(1);
     let alphabet = _mm256_set1_epi32(split.alphabet as i32);
     let table = split.tables.slots().as_ptr().cast::<i32>();
-    // SAFETY: each step reads and writes 8 elements at places below the length of `indexes`; a
-    // gather reads slot `table * alphabet + symbol` with `table` below the number of tables and
-    // `symbol` below the alphabet, since special lanes are set to 0 before.
+    let mut raw = Raw::new(raw, if COUNTING { 0 } else { 4 * indexes.len() });
+    // SAFETY: each step reads and writes 8 elements at places below the length of `indexes`; slot
+    // `table * alphabet + symbol` is read with `table` below the number of tables and `symbol`
+    // below the alphabet, since special lanes are set to 0 before; an element has at most 32 raw
+    // bits.
     unsafe {
         for at in (0..indexes.len()).step_by(8) {
             let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
@@ -126,58 +138,79 @@ unsafe fn split32_steps(
             let mut symbol = _mm256_add_epi32(_mm256_add_epi32(rank, rank), positive);
             let mut mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
             let mut beyond = _mm256_cmpgt_epi32(rank, _mm256_set1_epi32(split.moves as i32));
-            let far = _mm256_cmpgt_epi32(away, _mm256_set1_epi32(7));
-            for (number, &hot) in split.hot.iter().enumerate().rev() {
+            // The hottest come first; no more are looked at than some element needs.
+            let mut far = _mm256_cmpgt_epi32(away, _mm256_set1_epi32(7));
+            for (number, &hot) in split.hot.iter().enumerate() {
                 let hit = _mm256_cmpeq_epi32(difference, _mm256_set1_epi32(hot));
                 let hit = _mm256_and_si256(hit, far);
                 let own = _mm256_set1_epi32(split.first_hot as i32 + number as i32);
                 symbol = _mm256_blendv_epi8(symbol, own, hit);
                 mask = _mm256_andnot_si256(hit, mask);
                 beyond = _mm256_andnot_si256(hit, beyond);
+                far = _mm256_andnot_si256(hit, far);
+                if _mm256_testz_si256(far, far) == 1 {
+                    break;
+                }
             }
             special = _mm256_or_si256(special, beyond);
             let tables = _mm256_cvtepu8_epi32(_mm_loadl_epi64(indexes.as_ptr().add(at).cast()));
             let code = _mm256_add_epi32(_mm256_mullo_epi32(tables, alphabet), symbol);
-            let slot = _mm256_i32gather_epi32::<4>(table, _mm256_andnot_si256(special, code));
-            _mm256_storeu_si256(slots.as_mut_ptr().add(at).cast(), slot);
-            special = _mm256_or_si256(special, _mm256_cmpeq_epi32(slot, zero));
-            let set = _mm256_movemask_ps(_mm256_castsi256_ps(special)) as u32;
-            let (masks, values) = (lanes64(mask), lanes64(away));
-            if set == 0 {
-                for (mask, value) in masks.into_iter().zip(values) {
-                    raw.put(_pext_u64(value, mask), mask.count_ones());
+            let code = _mm256_andnot_si256(special, code);
+            let place = slots.as_mut_ptr().add(at);
+            if COUNTING {
+                _mm256_storeu_si256(place.cast(), _mm256_add_epi32(code, one));
+                let mut set = _mm256_movemask_ps(_mm256_castsi256_ps(special)) as u32;
+                while set != 0 {
+                    let lane = set.trailing_zeros() as usize;
+                    *place.add(lane) = patch(at + lane).slot;
+                    set &= set - 1;
                 }
                 continue;
             }
-            for (lane, slot) in slots[at..at + 8].iter_mut().enumerate() {
-                if set >> lane & 1 == 1 {
-                    let coded = patch(at + lane);
-                    *slot = coded.slot;
-                    raw.put(u64::from(coded.raw), coded.count);
+            let slot = look_up(table, code);
+            _mm256_storeu_si256(place.cast(), slot);
+            special = _mm256_or_si256(special, _mm256_cmpeq_epi32(slot, zero));
+            let mut set = _mm256_movemask_ps(_mm256_castsi256_ps(special)) as u32;
+            let (mut masks, mut values) = (lanes64(mask), lanes64(away));
+            while set != 0 {
+                let lane = set.trailing_zeros() as usize;
+                let coded = patch(at + lane);
+                *place.add(lane) = coded.slot;
+                let shift = 32 * (lane % 2);
+                let kept = u64::from(u32::MAX) << (32 - shift);
+                let mask = (1u64 << coded.count) - 1;
+                masks[lane / 2] = masks[lane / 2] & kept | mask << shift;
+                values[lane / 2] = values[lane / 2] & kept | u64::from(coded.raw) << shift;
+                set &= set - 1;
+            }
+            for (mask, value) in masks.into_iter().zip(values) {
+                let (bits, count) = (_pext_u64(value, mask), mask.count_ones());
+                if count <= 56 {
+                    raw.put(bits, count);
                 } else {
-                    let shift = 32 * (lane % 2);
-                    let mask = masks[lane / 2] >> shift & 0xFFFF_FFFF;
-                    raw.put(values[lane / 2] >> shift, mask.count_ones());
+                    raw.put_long(bits, count);
                 }
             }
         }
     }
+    raw.finish();
 }
 
-/// Puts groups of 8 elements together until a special one or the end of the raw bits is near.
+/// Puts groups of 8 elements together until the end of the raw bits is near.
 pub(super) fn join32(
     join: &Join,
     symbols: &[u8],
     predicted: &[u8],
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let len = symbols.len().min(predicted.len() / 4).min(out.len() / 4) / 8 * 8;
     if !is_available() {
         return 0;
     }
     // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { join32_steps(join, &symbols[..len], predicted, position, out) }
+    unsafe { join32_steps(join, &symbols[..len], predicted, position, out, patch) }
 }
 
 /// # Safety
@@ -190,48 +223,61 @@ unsafe fn join32_steps(
     predicted: &[u8],
     position: &mut usize,
     out: &mut [u8],
+    patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
     let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
     let one = _mm256_set1_epi32(1);
     let zero = _mm256_setzero_si256();
+    let zero_mask = _mm256_set1_epi32((2 << join.number.mantissa) - 1);
+    let flag = |place: __m256i, bit: u32| {
+        let bit = _mm256_set1_epi32(bit as i32);
+        _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit)
+    };
     // SAFETY: each step reads and writes 8 elements at places below the length of `symbols`;
-    // gathers index tables of 256 by a byte; four loads of 8 raw bytes begin at most 3 * 62 bits
+    // tables of 256 are indexed by a byte; four loads of 9 raw bytes begin at most 3 * 64 bits
     // after `position`, and 40 bytes are left there.
     unsafe {
         let mut at = 0;
-        while at < symbols.len() && *position / 8 + 40 <= join.raw.len() {
+        while at < symbols.len() && *position / 8 + RAW_BYTES <= join.raw.len() {
             let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols.as_ptr().add(at).cast()));
             let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
             let size = _mm256_and_si256(p, magnitude);
-            let place = _mm256_i32gather_epi32::<4>(join.places.wide.as_ptr().cast(), symbol);
-            let start = _mm256_i32gather_epi32::<4>(join.places.starts.as_ptr().cast(), symbol);
-            let mut special = _mm256_slli_epi32::<5>(place);
+            let place = look_up(join.places.wide.as_ptr().cast(), symbol);
+            let start = look_up(join.places.starts.as_ptr().cast(), symbol);
+            let escape = flag(place, ESCAPE);
+            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(place), _mm256_set1_epi32(0xFF));
+            let mut mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
+            let mut patched = zero;
             if join.zeros {
                 let none = _mm256_cmpeq_epi32(size, zero);
                 let same = _mm256_cmpeq_epi32(symbol, zero);
-                special = _mm256_or_si256(special, _mm256_andnot_si256(same, none));
+                patched = _mm256_andnot_si256(_mm256_or_si256(same, escape), none);
+                mask = _mm256_blendv_epi8(mask, zero_mask, patched);
             }
-            if _mm256_movemask_ps(_mm256_castsi256_ps(special)) != 0 {
-                break;
-            }
-            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(place), _mm256_set1_epi32(0xFF));
-            let mut lanes = lanes64(_mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one));
+            let mut lanes = lanes64(mask);
             for lane in &mut lanes {
-                let from = join.raw.as_ptr().add(*position / 8).cast::<u64>();
-                let bits = from.read_unaligned().to_le() >> (*position & 7);
+                let bits = bits_at(join.raw, *position);
                 *position += lane.count_ones() as usize;
                 *lane = _pdep_u64(bits, *lane);
             }
-            let sum = _mm256_add_epi32(start, _mm256_loadu_si256(lanes.as_ptr().cast()));
-            let bit = _mm256_set1_epi32(NEGATIVE as i32);
-            let negative = _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit);
-            let bit = _mm256_set1_epi32(FLIP as i32);
-            let flip = _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit);
+            let raw = _mm256_loadu_si256(lanes.as_ptr().cast());
+            let sum = _mm256_add_epi32(start, raw);
+            let negative = flag(place, NEGATIVE);
+            let flip = flag(place, FLIP);
             let difference = _mm256_sub_epi32(_mm256_xor_si256(sum, negative), negative);
             let moved = _mm256_and_si256(_mm256_add_epi32(size, difference), magnitude);
             let sign = _mm256_andnot_si256(magnitude, _mm256_xor_si256(p, flip));
-            let element = _mm256_or_si256(moved, sign);
+            let element = _mm256_blendv_epi8(_mm256_or_si256(moved, sign), raw, escape);
             _mm256_storeu_si256(out.as_mut_ptr().add(4 * at).cast(), element);
+            let mut set = _mm256_movemask_ps(_mm256_castsi256_ps(patched)) as u32;
+            while set != 0 {
+                let lane = set.trailing_zeros() as usize;
+                let raw = (lanes[lane / 2] >> (32 * (lane % 2))) as u32;
+                let element = patch(at + lane, raw) as u32;
+                let place = 4 * (at + lane);
+                out[place..place + 4].copy_from_slice(&element.to_le_bytes());
+                set &= set - 1;
+            }
             at += 8;
         }
         at

@@ -9,8 +9,9 @@ use store_format::FormatError;
 #[derive(Default)]
 pub(super) struct BitWriter {
     pub bytes: Vec<u8>,
-    held: u64,
-    count: u32,
+    /// Bits that are no whole byte yet, and how many.
+    pub held: u64,
+    pub count: u32,
 }
 
 impl BitWriter {

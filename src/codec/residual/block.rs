@@ -102,7 +102,7 @@ pub(super) fn encode_simple(
     {
         return Some((Mode::Constant, first.to_vec()));
     }
-    if differs_much(width, target, prediction) {
+    if differs_much(width, target, prediction, budget) {
         return None;
     }
     let mut list = Vec::new();
@@ -140,19 +140,34 @@ pub(super) fn encode_simple(
     Some((Mode::Exceptions, out))
 }
 
-/// Whether more than an eighth of a few places differs from the prediction's elements, so that a
-/// list of exceptions is not worth a try.
-fn differs_much(width: usize, target: &[u8], prediction: Prediction) -> bool {
+/// Whether more elements differ from the prediction's than a list of `budget` bytes can hold.
+fn differs_much(width: usize, target: &[u8], prediction: Prediction, budget: usize) -> bool {
     let Prediction::Same(bytes) = prediction else {
         return false;
     };
-    let (mut looked, mut differ) = (0, 0);
-    let elements = target.chunks_exact(width).zip(bytes.chunks_exact(width));
-    for (target, predicted) in elements.step_by(61) {
-        looked += 1;
-        differ += usize::from(target != predicted);
+    let most = budget / (width + 1);
+    let mut differ = 0;
+    // Whole parts at a time, so that the comparison becomes vectors.
+    for (target, predicted) in target.chunks(1 << 12).zip(bytes.chunks(1 << 12)) {
+        differ += match width {
+            2 => differing::<2>(target, predicted),
+            4 => differing::<4>(target, predicted),
+            8 => differing::<8>(target, predicted),
+            _ => differing::<1>(target, predicted),
+        };
+        if differ > most {
+            return true;
+        }
     }
-    looked > 256 && differ * 8 > looked
+    false
+}
+
+fn differing<const WIDTH: usize>(a: &[u8], b: &[u8]) -> usize {
+    let mut count = 0u32;
+    for (a, b) in a.chunks_exact(WIDTH).zip(b.chunks_exact(WIDTH)) {
+        count += u32::from(a != b);
+    }
+    count as usize
 }
 
 /// Bytes at the start of both that are equal, counted in whole lines of 64.

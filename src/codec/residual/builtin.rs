@@ -3,6 +3,10 @@
 //! May use: `alphabet`, `difference`, `kernel`, `scale`, `table`. Integer arithmetic only: these
 //! tables are part of the format.
 
+use std::sync::OnceLock;
+
+use store_format::dtype::DType;
+
 use super::alphabet::{Alphabet, Class};
 use super::difference::{self, Difference};
 use super::number::Number;
@@ -12,11 +16,30 @@ use super::table::Tables;
 /// Contexts, each with a table.
 const CONTEXTS: usize = 32;
 
+/// The types that have such tables.
+const TYPES: [DType; 7] = [
+    DType::Bf16,
+    DType::F16,
+    DType::F32,
+    DType::F8E4M3,
+    DType::F8E5M2,
+    DType::F8E4M3Fnuz,
+    DType::F8E5M2Fnuz,
+];
+
 /// One, in the fixed point of weights.
 const ONE: u64 = 1 << 32;
 
-/// The model of a number type's differences, with one coder a block and no scale yet.
-pub(super) fn difference(number: Number) -> Difference {
+/// The model of a number type's differences, with one coder a block and no scale yet; made once.
+pub(super) fn difference(number: Number) -> Option<&'static Difference> {
+    static MODELS: [OnceLock<Difference>; TYPES.len()] = [const { OnceLock::new() }; TYPES.len()];
+    let which = TYPES
+        .iter()
+        .position(|&dtype| Number::of(dtype) == Some(number))?;
+    Some(MODELS[which].get_or_init(|| make(number)))
+}
+
+fn make(number: Number) -> Difference {
     let alphabet = Alphabet::new(number, Vec::new());
     let frequencies: Vec<u16> = (0..CONTEXTS)
         .flat_map(|context| frequencies(&alphabet, context as u32))
@@ -95,7 +118,6 @@ fn power(ratio: u64, mut exponent: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use store_format::dtype::DType;
 
     #[test]
     fn every_built_in_table_has_its_sum_and_an_escape() {

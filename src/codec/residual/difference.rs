@@ -8,6 +8,7 @@ use store_format::FormatError;
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
 use super::bits::{BitReader, BitWriter, Fields};
 use super::kernel::{self, Coded, Join, Map16, Map32, Places, Split};
+use super::merge::Histogram;
 use super::number::{self, Number};
 use super::prediction::{PART, Prediction, element};
 use super::rans;
@@ -261,41 +262,35 @@ impl Difference {
         (self.map[context], false)
     }
 
-    /// Counts the symbols of a part in its contexts; the model must have counting tables and as
-    /// its map the contexts themselves.
+    /// Counts the symbols of a part in its contexts; the model must have counting tables, and a
+    /// map with a table for each context to be counted.
     pub fn count(
         &self,
         fast: &Fast,
         first: u64,
         target: &[u8],
         prediction: Prediction,
-        counts: &mut [u32],
+        histogram: &mut Histogram,
     ) {
         let width = self.alphabet.number.bytes;
         let mut rounded = Rounded::default();
-        let (mut scales, mut indexes, mut slots) = ([0i16; PART], [0u8; PART], [0u32; PART]);
         let mut raw = BitWriter::default();
         for (n, target) in target.chunks(PART * width).enumerate() {
             let count = target.len() / width;
             let start = n * PART;
-            self.scales.fill(first + start as u64, &mut scales[..count]);
+            let scales = &mut histogram.scales[..count];
+            self.scales.fill(first + start as u64, scales);
             let part = rounded.part(
                 self.alphabet.number,
-                &scales[..count],
+                scales,
                 prediction.slice(width, start, count),
             );
-            self.indexes(fast, &part, &mut indexes[..count]);
-            self.split(
-                &part,
-                &indexes[..count],
-                target,
-                &mut slots[..count],
-                &mut raw,
-            );
+            let indexes = &mut histogram.indexes[..count];
+            self.indexes(fast, &part, indexes);
+            let slots = &mut histogram.slots[..count];
+            self.split(&part, indexes, target, slots, &mut raw);
             raw.clear();
-            for slot in &slots[..count] {
-                counts[*slot as usize - 1] += 1;
-            }
+            histogram.add(count);
         }
     }
 
@@ -482,20 +477,55 @@ impl Difference {
         let number = self.alphabet.number;
         let width = number.bytes;
         let mut at = 0;
+        let mut padded = [0u8; 8 * kernel::RAW_BYTES];
         while at < symbols.len() {
+            // Near the end the last raw bits again with zeros behind them, which is what follows.
+            let from = bits.position / 8;
+            let (raw, mut position) = match bits.bytes().get(from..) {
+                Some(rest) if rest.len() >= kernel::RAW_BYTES => (bits.bytes(), bits.position),
+                rest => {
+                    let rest = rest.unwrap_or(&[]);
+                    padded[..rest.len()].copy_from_slice(rest);
+                    padded[rest.len()..].fill(0);
+                    (padded.as_slice(), bits.position % 8)
+                }
+            };
+            let before = position;
             let join = Join {
+                number,
+                moves: self.alphabet.moves(),
                 places: &fast.places,
                 zeros: self.zeros,
-                raw: bits.bytes(),
+                raw,
             };
-            let (left, position) = (&symbols[at..], &mut bits.position);
+            let left = &symbols[at..];
             let predicted = part.predicted().get(width * at..).unwrap_or(&[]);
             let place = &mut out[width * at..];
-            if width == 2 {
+            let patch = &mut |i: usize, raw: u32| {
+                let (pattern, fraction) = part.prediction.pattern(number, at + i);
+                let place = (part.scales[at + i], pattern, fraction);
+                element_of(&self.alphabet, true, place, left[i], raw)
+            };
+            let done = if width == 2 {
                 let fractions = part.fractions.map(|fractions| &fractions[at..]);
-                at += kernel::join16(&join, left, predicted, fractions, position, place);
+                kernel::join16(
+                    &join,
+                    left,
+                    predicted,
+                    fractions,
+                    &mut position,
+                    place,
+                    patch,
+                )
             } else if width == 4 {
-                at += kernel::join32(&join, left, predicted, position, place);
+                kernel::join32(&join, left, predicted, &mut position, place, patch)
+            } else {
+                0
+            };
+            bits.position += position - before;
+            if done > 0 {
+                at += done;
+                continue;
             }
             // One group by the plain twin, then the vectors again.
             let end = (at + 16).min(symbols.len());

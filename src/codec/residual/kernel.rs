@@ -10,10 +10,11 @@ use super::alphabet::{Alphabet, Class};
 use super::bits::BitWriter;
 use super::number::Number;
 use super::rans::Decoder;
+use super::sample::Weigh;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode, avx2_heads, avx2_wide};
+use super::{avx2_decode, avx2_encode, avx2_heads, avx2_sample, avx2_wide};
 
 #[cfg(test)]
 thread_local! {
@@ -65,10 +66,12 @@ door! {
     indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_decode
 }
 door! {
-    /// Puts 16-bit elements together until a special one or the end of the raw bits is near;
-    /// moves `position`, in bits.
+    /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
+    /// near; moves `position`, in bits. `patch` makes an element of its raw bits where the
+    /// prediction is zero.
     join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
-           position: &mut usize, out: &mut [u8]) in avx2_decode
+           position: &mut usize, out: &mut [u8], patch: &mut dyn FnMut(usize, u32) -> u64)
+    in avx2_decode
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
@@ -86,10 +89,9 @@ door! {
             raw: &mut BitWriter, patch: &mut dyn FnMut(usize) -> Coded) in avx2_wide
 }
 door! {
-    /// Puts 32-bit elements together until a special one or the end of the raw bits is near;
-    /// moves `position`, in bits.
-    join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8])
-    in avx2_wide
+    /// As [`join16`], for 32-bit elements.
+    join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8],
+           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_wide
 }
 door! {
     /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
@@ -104,7 +106,13 @@ door! {
 }
 door! {
     /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
-    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_encode
+    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_sample
+}
+door! {
+    /// Changes and weights of 16-bit elements, of every so-manieth whole group of 16; gives how
+    /// many.
+    weigh16(rule: &Weigh, target: &[u8], predicted: &[u8], changes: &mut [f32],
+            weights: &mut [f32]) in avx2_sample
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
@@ -116,6 +124,18 @@ door! {
 pub(super) fn largest(bytes: &[u8]) -> u8 {
     // A plain fold becomes vectors, a search that may stop early does not.
     bytes.iter().fold(0, |most, &byte| most.max(byte))
+}
+
+/// How many bytes are `wanted`.
+pub(super) fn count(bytes: &[u8], wanted: u8) -> usize {
+    // Sums of bytes become vectors; none of so few overflows.
+    bytes
+        .chunks(128)
+        .map(|part| {
+            let sum = part.iter().fold(0u8, |sum, &b| sum + u8::from(b == wanted));
+            usize::from(sum)
+        })
+        .sum()
 }
 
 /// One coded element: its slot, and its raw bits and their number.
@@ -252,8 +272,14 @@ impl Places {
     }
 }
 
+/// Raw bytes that must be left for a step that puts elements together.
+pub(super) const RAW_BYTES: usize = 40;
+
 /// What putting elements together needs.
 pub(super) struct Join<'a> {
+    pub number: Number,
+    /// Ranges of a difference beside zero.
+    pub moves: u32,
     pub places: &'a Places,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,

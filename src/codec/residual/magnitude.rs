@@ -8,6 +8,7 @@ use store_format::FormatError;
 
 use super::bits::{BitReader, BitWriter, Fields};
 use super::kernel::{self, Heads, Map16};
+use super::merge::Histogram;
 use super::number::{self, Number};
 use super::planes::Planes;
 use super::prediction::PART;
@@ -174,20 +175,18 @@ impl Magnitude {
 
     /// Counts the symbols of elements in their contexts; the model must have counting tables and
     /// as its map the contexts themselves.
-    pub fn count(&self, first: u64, target: &[u8], counts: &mut [u32]) {
+    pub fn count(&self, first: u64, target: &[u8], histogram: &mut Histogram) {
         let width = self.head.bytes + self.head.tail;
-        let (mut indexes, mut slots) = ([0u8; PART], [0u32; PART]);
         let (mut bits, mut exceptions) = (BitWriter::default(), Vec::new());
         for (n, part) in target.chunks(PART * width).enumerate() {
             let count = part.len() / width;
-            self.indexes(first + (n * PART) as u64, &mut indexes[..count]);
-            let slots = &mut slots[..count];
-            self.split(&indexes[..count], part, slots, &mut bits, &mut exceptions);
+            let indexes = &mut histogram.indexes[..count];
+            self.indexes(first + (n * PART) as u64, indexes);
+            let slots = &mut histogram.slots[..count];
+            self.split(indexes, part, slots, &mut bits, &mut exceptions);
             bits.clear();
             exceptions.clear();
-            for slot in slots.iter() {
-                counts[*slot as usize - 1] += 1;
-            }
+            histogram.add(count);
         }
     }
 
@@ -249,27 +248,32 @@ impl Magnitude {
     fn join(&self, symbols: &[u8], raw: &[u8], out: &mut [u8]) -> Result<(), FormatError> {
         let head = self.head;
         let width = head.bytes + head.tail;
-        let escapes = symbols.iter().filter(|&&s| s == ESCAPE).count();
-        let zeros = symbols.iter().filter(|&&s| s == 0).count();
+        let escapes = kernel::count(symbols, ESCAPE);
+        let zeros = kernel::count(symbols, 0);
         let coded = (symbols.len() - escapes - zeros) * (head.low as usize + 1);
         let mut fields = Fields::new(raw, "the raw bytes of a block");
         let mut bits = BitReader::new(fields.take(coded.div_ceil(8))?);
         let mut exceptions = fields.take(escapes * head.bytes)?.chunks_exact(head.bytes);
-        let mut heads = [0u8; 2 * PART];
+        let mut room = [0u8; 2 * PART];
         for (symbols, out) in symbols.chunks(PART).zip(out.chunks_mut(PART * width)) {
-            let heads = &mut heads[..symbols.len() * head.bytes];
+            let heads = if head.tail == 0 {
+                &mut *out
+            } else {
+                &mut room[..symbols.len() * head.bytes]
+            };
             self.join_part(symbols, &mut bits, heads);
-            for (symbol, place) in symbols.iter().zip(heads.chunks_exact_mut(head.bytes)) {
-                if *symbol == ESCAPE
-                    && let Some(exception) = exceptions.next()
-                {
-                    place.copy_from_slice(exception);
+            if kernel::largest(symbols) == ESCAPE {
+                for (symbol, place) in symbols.iter().zip(heads.chunks_exact_mut(head.bytes)) {
+                    if *symbol == ESCAPE
+                        && let Some(exception) = exceptions.next()
+                    {
+                        place.copy_from_slice(exception);
+                    }
                 }
             }
-            if head.tail == 0 {
-                out.copy_from_slice(heads);
-            } else {
-                for (element, head) in out.chunks_exact_mut(width).zip(heads.chunks_exact(2)) {
+            if head.tail > 0 {
+                let heads = room.chunks_exact(2);
+                for (element, head) in out.chunks_exact_mut(width).zip(heads) {
                     element[width - 2..].copy_from_slice(head);
                 }
             }

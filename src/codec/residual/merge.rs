@@ -1,10 +1,11 @@
 //! From counts to tables: which contexts share one, and what each costs.
 //!
-//! May use: `table`. Serves encoders only; estimates are floating point and decide sizes, never
+//! May use: `prediction`, `table`. Serves encoders only; estimates are floating point and decide sizes, never
 //! decoded bytes.
 
 use std::sync::LazyLock;
 
+use super::prediction::PART;
 use super::table::{TABLES_MAX, Tables, normalise};
 
 /// Counts of symbols in contexts, side by side.
@@ -24,6 +25,55 @@ impl Counts {
         Self {
             alphabet,
             counts: vec![0; contexts * alphabet],
+        }
+    }
+}
+
+/// Counts slots of counting tables. Neighbours often have the same slot, and a counter can go up
+/// only once in a few cycles: so there are four of each.
+pub(super) struct Histogram {
+    counters: Vec<[u32; 4]>,
+    /// Room for what is counted, used again for every run.
+    pub scales: Vec<i16>,
+    pub indexes: Vec<u8>,
+    pub slots: Vec<u32>,
+}
+
+impl Histogram {
+    pub fn new(slots: usize) -> Self {
+        Self {
+            counters: vec![[0; 4]; slots],
+            scales: vec![0; PART],
+            indexes: vec![0; PART],
+            slots: vec![0; PART],
+        }
+    }
+
+    /// Counts the first `len` slots of the room.
+    pub fn add(&mut self, len: usize) {
+        let slots = &self.slots[..len];
+        let counters = self.counters.as_mut_slice();
+        let mut count = |slot: u32, lane: usize| {
+            // A slot of a counting table is never 0.
+            if let Some(counters) = counters.get_mut((slot as usize).wrapping_sub(1)) {
+                counters[lane] += 1;
+            }
+        };
+        let (fours, rest) = slots.as_chunks::<4>();
+        for four in fours {
+            for (lane, &slot) in four.iter().enumerate() {
+                count(slot, lane);
+            }
+        }
+        for &slot in rest {
+            count(slot, 0);
+        }
+    }
+
+    /// The sums of the counters, added to `counts`.
+    pub fn finish(self, counts: &mut [u32]) {
+        for (count, counters) in counts.iter_mut().zip(self.counters) {
+            *count += counters.iter().sum::<u32>();
         }
     }
 }

@@ -14,6 +14,8 @@ mod avx2_encode;
 #[cfg(target_arch = "x86_64")]
 mod avx2_heads;
 #[cfg(target_arch = "x86_64")]
+mod avx2_sample;
+#[cfg(target_arch = "x86_64")]
 mod avx2_wide;
 mod bits;
 mod block;
@@ -183,9 +185,8 @@ fn encode_block(
         return (mode, Vec::new(), raw);
     }
     let (stream, raw) = match &model.kind {
-        Kind::Difference(model) | Kind::Builtin(model) => {
-            model.encode(scales, first, target, prediction)
-        }
+        Kind::Difference(model) => model.encode(scales, first, target, prediction),
+        Kind::Builtin(model) => model.encode(scales, first, target, prediction),
         Kind::Magnitude(model) => model.encode(first, target),
         Kind::Planes { float, planes } => (Vec::new(), planes.encode(*float, target, prediction)),
     };
@@ -254,7 +255,10 @@ fn decode_block(
         return Ok(());
     }
     match &model.kind {
-        Kind::Difference(model) | Kind::Builtin(model) => {
+        Kind::Difference(model) => {
+            model.decode(scales, first, block.stream, block.raw, prediction, out)
+        }
+        Kind::Builtin(model) => {
             model.decode(scales, first, block.stream, block.raw, prediction, out)
         }
         Kind::Magnitude(model) => model.decode(first, block.stream, block.raw, out),

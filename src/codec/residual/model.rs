@@ -66,7 +66,7 @@ pub struct Model {
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// The tables of the format; a chunk brings its own scale.
-    Builtin(Difference),
+    Builtin(&'static Difference),
     Difference(Difference),
     Magnitude(Magnitude),
     Planes {
@@ -95,7 +95,7 @@ impl Model {
                 rows: 1,
                 cols: u64::MAX,
             },
-            kind: Kind::Builtin(builtin::difference(number)),
+            kind: Kind::Builtin(builtin::difference(number)?),
         })
     }
 
@@ -103,7 +103,8 @@ impl Model {
     pub(super) fn scales(&self) -> &Scales {
         static NONE: Scales = Scales::NONE;
         match &self.kind {
-            Kind::Builtin(model) | Kind::Difference(model) => &model.scales,
+            Kind::Builtin(model) => &model.scales,
+            Kind::Difference(model) => &model.scales,
             Kind::Magnitude(model) => &model.scales,
             Kind::Planes { .. } => &NONE,
         }
@@ -130,7 +131,8 @@ impl Model {
         };
         out.push(dtype.number() | if with_prediction { PREDICTED } else { 0 });
         match &self.kind {
-            Kind::Difference(model) | Kind::Builtin(model) => model.write(&mut out),
+            Kind::Difference(model) => model.write(&mut out),
+            Kind::Builtin(model) => model.write(&mut out),
             Kind::Magnitude(model) => model.write(&mut out),
             Kind::Planes { planes, .. } => planes.write(&mut out),
         }

@@ -10,6 +10,9 @@ use super::scale::{GLOBAL_MAX, SCALES_MAX, STEPS_MAX};
 /// Elements of a run of the sample.
 const RUN: u64 = 1024;
 
+/// The prediction of 16-bit elements where there is none.
+static ZEROS: [u8; 2 * PART] = [0; 2 * PART];
+
 /// Weighted sum and sum of weights.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mean {
@@ -81,71 +84,39 @@ impl Sums {
                 .min(PART as u64)
                 .min((len - at) as u64) as usize;
             let part = &target[at * number.bytes..(at + run) * number.bytes];
-            let every = if matches!(prediction, Prediction::None) {
-                1
-            } else {
-                self.group_step(row, run)
-            };
-            if every > 1 {
-                // No columns are asked for here, so that any groups of the row will do.
-                let count = group_values(
-                    number,
-                    part,
-                    prediction.slice(number.bytes, at, run),
-                    every,
-                    &mut changes,
-                    &mut weights,
-                );
-                if typical == 0.0 {
-                    typical = mean_change(&changes[..count], &weights[..count]);
-                }
-                weigh(
-                    number,
-                    typical,
-                    &mut changes[..count],
-                    &mut weights[..count],
-                );
-                self.add_row_part(row, None, &changes[..count], &weights[..count]);
-                at += run;
-                continue;
+            let (every, with_columns) = self.group_step(row, run);
+            let prediction = prediction.slice(number.bytes, at, run);
+            let parts = Parts { number, every };
+            if typical == 0.0 && !matches!(prediction, Prediction::None) {
+                let count = parts.values(part, prediction, &mut changes, &mut weights);
+                typical = mean_change(&changes[..count], &weights[..count]);
             }
-            values(number, part, &mut changes[..run]);
-            match prediction.slice(number.bytes, at, run) {
-                Prediction::None => {
-                    for (change, weight) in changes[..run].iter_mut().zip(&mut weights) {
-                        *weight = if change.abs() < f32::INFINITY {
-                            1.0
-                        } else {
-                            0.0
-                        };
-                        *change = if *weight > 0.0 { change.abs() } else { 0.0 };
-                    }
-                }
-                Prediction::Same(bytes) => values(number, bytes, &mut weights[..run]),
-                Prediction::Fraction(patterns) => fine_values(number, patterns, &mut weights),
-            }
-            if !matches!(prediction, Prediction::None) {
-                if typical == 0.0 {
-                    typical = mean_change(&changes[..run], &weights[..run]);
-                }
-                weigh(number, typical, &mut changes[..run], &mut weights[..run]);
-            }
-            self.add_row_part(row, Some(column as usize), &changes[..run], &weights[..run]);
+            let count = parts.weigh(part, prediction, typical, &mut changes, &mut weights);
+            let column = with_columns.then_some(column as usize);
+            self.add_row_part(row, column, &changes[..count], &weights[..count]);
             at += run;
         }
     }
 
-    /// Of how many groups of 16 elements of a row one is looked at; 1 where the columns need all.
-    fn group_step(&self, row: u64, run: usize) -> usize {
-        if run < 256 {
-            1
-        } else if self.rows.is_empty() && self.columns.is_empty() {
-            16
-        } else if self.columns.is_empty() || (self.rows.len() >= 256 && !row.is_multiple_of(4)) {
-            // A quarter of many rows says enough about the columns.
-            2
+    /// Of how many groups of 16 elements of a row one is looked at, and whether for the columns:
+    /// then all are, but in few of many rows.
+    fn group_step(&self, row: u64, run: usize) -> (usize, bool) {
+        let rows = self.rows.len();
+        let of_columns = match rows {
+            0..256 => 1,
+            256..1024 => 4,
+            _ => 8,
+        };
+        if !self.columns.is_empty() && row.is_multiple_of(of_columns) {
+            (1, true)
+        } else if run < 256 {
+            (1, false)
+        } else if self.rows.is_empty() {
+            (16, false)
+        } else if run < 512 {
+            (2, false)
         } else {
-            1
+            (4, false)
         }
     }
 
@@ -190,34 +161,118 @@ impl Sums {
     }
 }
 
-/// Values of every `every`-th group of 16 elements and of their predictions; gives how many.
-fn group_values(
+/// Part of a row of which every `every`-th group of 16 elements is looked at, or all elements.
+#[derive(Clone, Copy)]
+struct Parts {
     number: Number,
-    target: &[u8],
-    prediction: Prediction,
     every: usize,
-    changes: &mut [f32],
-    weights: &mut [f32],
-) -> usize {
-    let bytes = 16 * number.bytes;
-    let mut count = 0;
-    for (n, group) in target.chunks_exact(bytes).enumerate().step_by(every) {
-        let (changes, weights) = (&mut changes[count..][..16], &mut weights[count..][..16]);
-        values(number, group, changes);
-        match prediction.slice(number.bytes, 16 * n, 16) {
-            Prediction::None => weights.fill(0.0),
-            Prediction::Same(bytes) => values(number, bytes, weights),
-            Prediction::Fraction(patterns) => fine_values(number, patterns, weights),
+}
+
+impl Parts {
+    /// The elements and their predictions as numbers; gives how many.
+    fn values(
+        self,
+        target: &[u8],
+        prediction: Prediction,
+        values: &mut [f32],
+        predicted: &mut [f32],
+    ) -> usize {
+        let width = self.number.bytes;
+        let len = target.len() / width;
+        let run = if self.every == 1 { len } else { 16 };
+        let mut count = 0;
+        let mut at = 0;
+        while at + run <= len {
+            let (values, predicted) = (&mut values[count..][..run], &mut predicted[count..][..run]);
+            self::values(self.number, &target[at * width..(at + run) * width], values);
+            match prediction.slice(width, at, run) {
+                Prediction::None => predicted.fill(0.0),
+                Prediction::Same(bytes) => self::values(self.number, bytes, predicted),
+                Prediction::Fraction(patterns) => fine_values(self.number, patterns, predicted),
+            }
+            count += run;
+            at += 16 * self.every.max(run.div_ceil(16));
         }
-        count += 16;
+        count
     }
-    count
+
+    /// How much the elements change, or how large they are without a prediction, and what each
+    /// weighs; gives how many.
+    fn weigh(
+        self,
+        target: &[u8],
+        prediction: Prediction,
+        typical: f32,
+        changes: &mut [f32],
+        weights: &mut [f32],
+    ) -> usize {
+        let number = self.number;
+        let rule = Weigh {
+            shift: 23 - number.mantissa,
+            scale: scale_of(number),
+            // A change smaller than an element's last place is seen badly there, so elements
+            // larger than the typical change can show weigh less.
+            // Without a prediction all weigh the same.
+            least: match prediction {
+                Prediction::None => 1.0,
+                Prediction::Same(_) | Prediction::Fraction(_) => {
+                    (typical * (1u64 << number.mantissa) as f32).max(1e-30)
+                }
+            },
+            every: self.every,
+        };
+        let len = target.len() / number.bytes;
+        if number.bytes == 2 && (self.every > 1 || len.is_multiple_of(16)) {
+            let bytes = match prediction {
+                Prediction::None => &ZEROS[..2 * len],
+                Prediction::Same(bytes) => bytes,
+                Prediction::Fraction(_) => &[],
+            };
+            let count = kernel::weigh16(&rule, target, bytes, changes, weights);
+            if count > 0 {
+                return count;
+            }
+        }
+        let count = self.values(target, prediction, changes, weights);
+        rule.apply(&mut changes[..count], &mut weights[..count]);
+        count
+    }
+}
+
+/// How a change and what it weighs come from an element and its prediction.
+pub(super) struct Weigh {
+    /// From the magnitude of an element to that of a number, up to a factor, and the factor.
+    pub shift: u32,
+    pub scale: f32,
+    /// Elements smaller than this weigh as one of this size.
+    pub least: f32,
+    /// Of how many groups of 16 one is looked at.
+    pub every: usize,
+}
+
+impl Weigh {
+    /// From targets and predictions to changes and weights.
+    pub fn apply(&self, changes: &mut [f32], weights: &mut [f32]) {
+        for (change, weight) in changes.iter_mut().zip(weights) {
+            let distance = (*change - *weight).abs();
+            let is_finite = distance < f32::INFINITY;
+            let size = weight.abs();
+            let size = if size > self.least { size } else { self.least };
+            *weight = if is_finite { 1.0 / size } else { 0.0 };
+            *change = if is_finite { distance } else { 0.0 };
+        }
+    }
+}
+
+/// The factor that makes numbers of shifted magnitudes.
+fn scale_of(number: Number) -> f32 {
+    f32::from_bits(((254 - number.bias) as u32) << 23)
 }
 
 /// The elements as numbers. Estimates only, so that patterns of infinity may be large numbers.
 fn values(number: Number, bytes: &[u8], out: &mut [f32]) {
     let shift = 23 - number.mantissa;
-    let scale = f32::from_bits(((254 - number.bias) as u32) << 23);
+    let scale = scale_of(number);
     let mask = number.magnitude_max();
     let signed = |bits: u32| {
         let sign = bits << (32 - number.width()) & (1 << 31);
@@ -245,7 +300,7 @@ fn values(number: Number, bytes: &[u8], out: &mut [f32]) {
 
 /// Predictions with a fraction as numbers.
 fn fine_values(number: Number, patterns: &[u32], out: &mut [f32]) {
-    let scale = f32::from_bits(((254 - number.bias) as u32) << 23);
+    let scale = scale_of(number);
     let shift = if number.bytes == 4 {
         7
     } else {
@@ -268,22 +323,6 @@ fn mean_change(targets: &[f32], predictions: &[f32]) -> f32 {
         }
     }
     mean.value()
-}
-
-/// From targets and predictions to changes and weights.
-///
-/// A change smaller than an element's last place is seen badly there, so elements larger than
-/// the typical change can show weigh less.
-fn weigh(number: Number, typical: f32, changes: &mut [f32], weights: &mut [f32]) {
-    let least = (typical * (1u64 << number.mantissa) as f32).max(1e-30);
-    for (change, weight) in changes.iter_mut().zip(weights) {
-        let distance = (*change - *weight).abs();
-        let is_finite = distance < f32::INFINITY;
-        let size = weight.abs();
-        let size = if size > least { size } else { least };
-        *weight = if is_finite { 1.0 / size } else { 0.0 };
-        *change = if is_finite { distance } else { 0.0 };
-    }
 }
 
 /// The scale that the mean change stands for.

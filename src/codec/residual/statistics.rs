@@ -3,12 +3,10 @@
 //! May use: `store_format` and the files beside it. Bounded memory: sums by row and column, and a
 //! sample. The model decides how small a tensor becomes, never what it decodes to.
 
-use std::collections::HashMap;
-
 use super::alphabet::{Alphabet, HOT_MAX};
-use super::difference::{self, Difference};
+use super::difference::{self, Difference, Second};
 use super::magnitude::{self, Head, Magnitude};
-use super::merge::{self, Counts, Merged};
+use super::merge::{self, Counts, Histogram, Merged};
 use super::model::{Family, Kind, Model};
 use super::number::{self, Number};
 use super::planes::{self, Planes};
@@ -19,19 +17,22 @@ use super::scale::{Scales, write_steps};
 use super::table::{Tables, normalise};
 use super::{Level, TensorShape};
 
-/// The most elements of a sample. With the sums it bounds the memory of a first pass.
-const fn sample_max(level: Level) -> u64 {
-    match level {
-        Level::Fast => 1 << 18,
-        Level::Default => 1 << 19,
-        Level::Max => 1 << 21,
-    }
+/// About how many of `total` elements the sample has: a part of the tensor, and no less than the
+/// tables of small tensors want. With the sums it bounds the memory of a first pass.
+fn sample_len(level: Level, total: u64) -> u64 {
+    let (part, least, most) = match level {
+        Level::Fast => (8, 1 << 16, 1 << 18),
+        Level::Default => (4, 1 << 17, 1 << 19),
+        Level::Max => (1, 1 << 17, 1 << 21),
+    };
+    (total / part).clamp(least, most)
 }
 
 /// The most elements of a tensor that is tried with the built-in tables.
 const TINY: usize = 1 << 14;
 
-/// The most elements that hot differences are counted on.
+/// The most elements that hot differences are looked for and counted on.
+const HOT_GLANCE: usize = 4096;
 const HOT_SAMPLE: usize = 60_000;
 
 /// What the first pass over a tensor has seen.
@@ -53,7 +54,6 @@ enum Seen {
         number: Number,
         sums: Sums,
         sample: Sample,
-        tail: Vec<[u64; 256]>,
     },
     Planes {
         float: bool,
@@ -71,13 +71,12 @@ impl Statistics {
             Family::Difference(number) => Seen::Difference {
                 number,
                 sums: Sums::new(shape.rows, shape.cols, scaled),
-                sample: Sample::new(number.bytes, total, sample_max(level)),
+                sample: Sample::new(number.bytes, total, sample_len(level, total)),
             },
             Family::Magnitude(number) => Seen::Magnitude {
                 number,
                 sums: Sums::new(shape.rows, shape.cols, scaled && number.bytes < 8),
-                sample: Sample::new(number.bytes, total, sample_max(level)),
-                tail: vec![[0; 256]; Head::of(number).tail],
+                sample: Sample::new(number.bytes, total, sample_len(level, total)),
             },
             Family::Planes { float, width } => Seen::Planes {
                 float,
@@ -109,17 +108,11 @@ impl Statistics {
                 number,
                 sums,
                 sample,
-                tail,
             } => {
                 if number.bytes < 8 {
                     sums.add(*number, first_element, target, Prediction::None);
                 }
                 sample.add(first_element, target, Prediction::None);
-                for element in target.chunks_exact(number.bytes) {
-                    for (counts, &byte) in tail.iter_mut().zip(element) {
-                        counts[usize::from(byte)] += 1;
-                    }
-                }
             }
             Seen::Planes { float, counts } => {
                 let width = counts.len();
@@ -154,19 +147,15 @@ impl Statistics {
                 sample.merge(its_sample);
             }
             (
-                Seen::Magnitude {
-                    sums, sample, tail, ..
-                },
+                Seen::Magnitude { sums, sample, .. },
                 Seen::Magnitude {
                     sums: its_sums,
                     sample: its_sample,
-                    tail: its_tail,
                     ..
                 },
             ) => {
                 sums.merge(its_sums);
                 sample.merge(its_sample);
-                add(tail, its_tail);
             }
             (Seen::Planes { counts, .. }, Seen::Planes { counts: its, .. }) => add(counts, its),
             (Seen::Difference { .. } | Seen::Magnitude { .. } | Seen::Planes { .. }, _) => {}
@@ -189,8 +178,13 @@ impl Statistics {
                 number,
                 sums,
                 sample,
-                tail,
-            } => Kind::Magnitude(finish_magnitude(&self.shape, number, &sums, &sample, &tail)),
+            } => Kind::Magnitude(finish_magnitude(
+                &self.shape,
+                self.level,
+                number,
+                &sums,
+                &sample,
+            )),
             Seen::Planes { float, counts } => Kind::Planes {
                 float,
                 planes: finish_planes(&counts),
@@ -281,17 +275,26 @@ fn finish_difference(
     let global = global_scale(number, sums.all.value());
     let alphabet = Alphabet::new(number, hot_differences(number, sample));
     let mut model = Difference {
-        tables: Tables::counting(difference::CONTEXTS, alphabet.len()),
+        tables: Tables::counting(0, alphabet.len()),
         alphabet,
         scales: Scales::default(),
         fraction: matches!(sample.prediction(), Prediction::Fraction(_)) && number.bytes < 4,
         zeros: true,
-        map: std::array::from_fn(|context| context as u8),
+        map: [0; difference::CONTEXTS],
         lanes: rans::LANES,
     };
+    // Contexts whose lower part says nothing are counted as one.
+    let fold = if model.second() == Second::Nothing {
+        4
+    } else {
+        1
+    };
+    let ordered = difference::ZERO / fold;
+    model.map = std::array::from_fn(|context| (context / fold) as u8);
+    model.tables = Tables::counting(ordered + 1, model.alphabet.len());
     let total = shape.elements().unwrap_or(0) as f64;
     let weight = |every: usize| total * every as f64 / sample.len().max(1) as f64;
-    let every = sample.len().div_ceil(trial_len(level)).max(1);
+    let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
     let escape = Some(model.alphabet.escape());
     let mut tried: Vec<(f64, Scales)> = Vec::new();
     let candidates = candidates(sums, global, shape.cols);
@@ -310,33 +313,27 @@ fn finish_difference(
         model.scales = scales;
     }
     let mut counts = count_difference(&model, sample, 1);
-    let zeros = &counts.counts[difference::ZERO * counts.alphabet..];
+    let zeros = &counts.counts[ordered * counts.alphabet..];
     let changed: u32 = zeros[1..].iter().sum();
     model.zeros = f64::from(changed) * weight(1) > 40.0;
     if !model.zeros {
         if zeros.iter().any(|&count| count > 0) {
             counts = count_difference(&model, sample, 1);
         }
-        counts.counts.truncate(difference::ZERO * counts.alphabet);
+        counts.counts.truncate(ordered * counts.alphabet);
     }
-    let Merged { map, tables } = merge::merge(
-        &counts,
-        difference::ZERO,
-        escape,
-        weight(1),
-        difference::BITS,
-    );
-    model.map = [map[map.len() - 1]; difference::CONTEXTS];
-    model.map[..map.len()].copy_from_slice(&map);
+    let Merged { map, tables } =
+        merge::merge(&counts, ordered, escape, weight(1), difference::BITS);
+    let last = map.len() - 1;
+    model.map = std::array::from_fn(|context| map[(context / fold).min(last)]);
     model.tables = tables;
     model
 }
 
-/// About how many elements the candidates for scales are compared on.
-fn trial_len(level: Level) -> usize {
+/// About how many elements of a sample the candidates for scales are compared on.
+fn trial_len(level: Level, sample: usize) -> usize {
     match level {
-        Level::Fast => 1 << 15,
-        Level::Default => 1 << 16,
+        Level::Fast | Level::Default => (sample / 4).clamp(1 << 14, 1 << 16),
         Level::Max => 1 << 18,
     }
 }
@@ -345,54 +342,70 @@ fn trial_len(level: Level) -> usize {
 fn count_difference(model: &Difference, sample: &Sample, every: usize) -> Counts {
     let width = model.alphabet.number.bytes;
     let fast = model.fast();
-    let mut counts = Counts::new(difference::CONTEXTS, model.alphabet.len());
+    let mut counts = Counts::new(model.tables.count(), model.alphabet.len());
+    let mut histogram = Histogram::new(counts.counts.len());
     let mut at = 0;
     for (n, &(first, run)) in sample.runs.iter().enumerate() {
         if n % every == 0 {
             let target = &sample.target[at * width..(at + run) * width];
             let prediction = sample.prediction().slice(width, at, run);
-            model.count(&fast, first, target, prediction, &mut counts.counts);
+            model.count(&fast, first, target, prediction, &mut histogram);
         }
         at += run;
     }
+    histogram.finish(&mut counts.counts);
     counts
 }
 
-/// Differences that are met so often that each gets a symbol of its own.
+/// Differences that are met so often that each gets a symbol of its own, the most frequent first.
 fn hot_differences(number: Number, sample: &Sample) -> Vec<i32> {
-    if number.bytes != 4 {
+    if number.bytes != 4 || sample.len() == 0 {
         return Vec::new();
     }
-    let len = sample.len();
-    let stride = len.div_ceil(HOT_SAMPLE).max(1);
     let prediction = sample.prediction();
-    let mut met: HashMap<i32, u32> = HashMap::new();
-    let mut looked = 0u32;
-    for index in (0..len).step_by(stride) {
+    let difference = |index: usize| {
         let target = number::load(&sample.target, 4, index) as u32;
         let predicted = prediction.element(Some(number), 4, index) as u32;
-        looked += 1;
         let difference = (target & 0x7FFF_FFFF) as i32 - (predicted & 0x7FFF_FFFF) as i32;
-        if target >> 31 == predicted >> 31 && difference.unsigned_abs() >= 8 {
-            *met.entry(difference).or_default() += 1;
+        (target >> 31 == predicted >> 31 && difference.unsigned_abs() >= 8).then_some(difference)
+    };
+    // Few elements tell which can be hot, more of them which are.
+    let stride = sample.len().div_ceil(HOT_GLANCE);
+    let mut glance: Vec<i32> = (0..sample.len())
+        .step_by(stride)
+        .filter_map(difference)
+        .collect();
+    glance.sort_unstable();
+    let mut met: Vec<(i32, u32)> = glance
+        .chunk_by(|a, b| a == b)
+        .filter(|same| same.len() >= 3)
+        .map(|same| (same[0], 0))
+        .collect();
+    if met.is_empty() {
+        return Vec::new();
+    }
+    let stride = sample.len().div_ceil(HOT_SAMPLE);
+    let mut looked = 0u32;
+    for index in (0..sample.len()).step_by(stride) {
+        looked += 1;
+        if let Some(difference) = difference(index)
+            && let Ok(at) = met.binary_search_by_key(&difference, |&(hot, _)| hot)
+        {
+            met[at].1 += 1;
         }
     }
-    let mut hot: Vec<(u32, i32)> = met
-        .into_iter()
-        .filter(|&(_, count)| count * 400 > looked && count > 8)
-        .map(|(difference, count)| (count, difference))
-        .collect();
-    hot.sort_unstable_by(|a, b| b.cmp(a));
-    hot.truncate(HOT_MAX);
-    hot.into_iter().map(|(_, difference)| difference).collect()
+    met.retain(|&(_, count)| count * 400 > looked && count > 8);
+    met.sort_unstable_by_key(|&(hot, count)| std::cmp::Reverse((count, hot)));
+    met.truncate(HOT_MAX);
+    met.into_iter().map(|(hot, _)| hot).collect()
 }
 
 fn finish_magnitude(
     shape: &TensorShape,
+    level: Level,
     number: Number,
     sums: &Sums,
     sample: &Sample,
-    tail: &[[u64; 256]],
 ) -> Magnitude {
     let head = Head::of(number);
     let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
@@ -406,41 +419,68 @@ fn finish_magnitude(
         tables: Tables::counting(magnitude::CONTEXTS, 256),
         tail: Planes { tables: Vec::new() },
     };
-    let mut best: Option<(f64, Scales, Counts)> = None;
+    let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
+    let mut best: Option<(f64, Scales)> = None;
     for scales in candidates(sums, 0, shape.cols) {
         model.scales = scales;
-        let mut counts = Counts::new(magnitude::CONTEXTS, 256);
-        let mut at = 0;
-        for &(first, run) in &sample.runs {
-            let bytes = at * number.bytes..(at + run) * number.bytes;
-            model.count(first, &sample.target[bytes], &mut counts.counts);
-            at += run;
-        }
-        let total = counts.bits() * weight + scale_bits(&model.scales);
+        let counts = count_magnitude(&model, number, sample, every);
+        let total = counts.bits() * weight * every as f64 + scale_bits(&model.scales);
         if best.as_ref().is_none_or(|(least, ..)| total < *least) {
-            best = Some((total, std::mem::take(&mut model.scales), counts));
+            best = Some((total, std::mem::take(&mut model.scales)));
         }
     }
-    if let Some((_, scales, counts)) = best {
-        let merged = merge::merge(
-            &counts,
-            magnitude::CONTEXTS,
-            escape,
-            weight,
-            magnitude::BITS,
-        );
-        model.scales = scales;
-        model.map.copy_from_slice(&merged.map);
-        model.tables = merged.tables;
-    }
-    model.tail = finish_planes(tail);
+    model.scales = best.map(|(_, scales)| scales).unwrap_or_default();
+    let merged = merge::merge(
+        &count_magnitude(&model, number, sample, 1),
+        magnitude::CONTEXTS,
+        escape,
+        weight,
+        magnitude::BITS,
+    );
+    model.map.copy_from_slice(&merged.map);
+    model.tables = merged.tables;
+    model.tail = finish_planes(&count_tail(head, sample));
     model
+}
+
+/// Counts symbols in contexts on every `every`-th run of the sample.
+fn count_magnitude(model: &Magnitude, number: Number, sample: &Sample, every: usize) -> Counts {
+    let mut counts = Counts::new(magnitude::CONTEXTS, 256);
+    let mut histogram = Histogram::new(counts.counts.len());
+    let mut at = 0;
+    for (n, &(first, run)) in sample.runs.iter().enumerate() {
+        if n % every == 0 {
+            let bytes = at * number.bytes..(at + run) * number.bytes;
+            model.count(first, &sample.target[bytes], &mut histogram);
+        }
+        at += run;
+    }
+    histogram.finish(&mut counts.counts);
+    counts
+}
+
+/// Counts the low bytes of the sample. Where many bytes occur, those that the sample did not show
+/// count too, so that they can be coded.
+fn count_tail(head: Head, sample: &Sample) -> Vec<[u64; 256]> {
+    let mut tail = vec![[0u64; 256]; head.tail];
+    for element in sample.target.chunks_exact(head.bytes + head.tail) {
+        for (counts, &byte) in tail.iter_mut().zip(element) {
+            counts[usize::from(byte)] += 1;
+        }
+    }
+    for counts in &mut tail {
+        if counts.iter().filter(|&&count| count > 0).count() > 64 {
+            counts.iter_mut().for_each(|count| *count = (*count).max(1));
+        }
+    }
+    tail
 }
 
 /// The start of the window of upper parts that covers most of the sample.
 fn lowest_upper(head: Head, sample: &Sample) -> u16 {
     let mut counts = vec![0u32; 1 << (8 * head.bytes as u32 - 1 - head.low)];
-    for index in 0..sample.len() {
+    let stride = sample.len().div_ceil(1 << 16).max(1);
+    for index in (0..sample.len()).step_by(stride) {
         let value = head.load(&sample.target, index);
         if value != 0 {
             counts[head.upper(value) as usize] += 1;

@@ -64,6 +64,11 @@ impl Tables {
         self.bits
     }
 
+    /// Whether these are [`Tables::counting`].
+    pub fn is_counting(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Symbols of the alphabet.
     pub fn alphabet(&self) -> usize {
         self.alphabet

@@ -495,3 +495,103 @@ fn unchanged_and_constant_tensors_cost_next_to_nothing() {
         );
     }
 }
+
+/// Both zeros, the smallest and largest of each kind, infinities, and NaN with payloads.
+fn special(number: Number) -> Vec<u64> {
+    let top = 1u64 << (8 * number.bytes - 1);
+    let one = 1u64 << number.mantissa;
+    let magnitudes = [
+        0,
+        1,
+        one - 1,
+        one,
+        one + 1,
+        (number.bias as u64) << number.mantissa,
+        top - one - 1,
+        top - one,
+        top - one + 1,
+        top - 1,
+    ];
+    magnitudes.iter().flat_map(|&m| [m, m | top]).collect()
+}
+
+#[test]
+fn special_values_come_back_beside_any_other() {
+    for dtype in TYPES {
+        let Some(number) = Number::of(dtype) else {
+            continue;
+        };
+        let values = special(number);
+        let bytes = |value: u64| value.to_le_bytes()[..number.bytes].to_vec();
+        for len in [1, 31, 32, 33, values.len() * values.len(), 20_000] {
+            let pairs = (0..len).map(|i| {
+                let pair = i % (values.len() * values.len());
+                (values[pair % values.len()], values[pair / values.len()])
+            });
+            let (target, base): (Vec<u64>, Vec<u64>) = pairs.unzip();
+            let target: Vec<u8> = target.into_iter().flat_map(bytes).collect();
+            let base: Vec<u8> = base.into_iter().flat_map(bytes).collect();
+            let shape = shape(dtype, 1, len as u64);
+            for level in [Level::Fast, Level::Default, Level::Max] {
+                round_trip(shape, level, &target, Prediction::Same(&base));
+                round_trip(shape, level, &target, Prediction::None);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_sample_did_not_show_comes_back() {
+    let mut random = Random(11);
+    for dtype in [DType::Bf16, DType::F16, DType::F32] {
+        let width = dtype.block().1 as usize;
+        let number = Number::of(dtype).expect("a float");
+        let len = 400_000;
+        let base = weights(&mut random, dtype, len);
+        // Nearly nothing moves, so that tables know few symbols; what moves, moves anywhere.
+        let mut target = base.clone();
+        for (place, value) in special(number).into_iter().cycle().take(200).enumerate() {
+            let at = (place * 1999 + random.below(1000) as usize) * width;
+            target[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
+        }
+        // Enough changes elsewhere that blocks are coded and not lists.
+        for at in (0..len).step_by(9) {
+            target[at * width] ^= 1;
+        }
+        for level in [Level::Fast, Level::Default] {
+            round_trip(
+                shape(dtype, 100, 4000),
+                level,
+                &target,
+                Prediction::Same(&base),
+            );
+            round_trip(shape(dtype, 100, 4000), level, &target, Prediction::None);
+        }
+    }
+}
+
+#[test]
+fn the_first_pass_sees_the_same_with_and_without_vectors() {
+    let mut random = Random(12);
+    for dtype in [DType::Bf16, DType::F16, DType::F32] {
+        for (rows, cols) in [(3, 100), (300, 33), (40, 272), (9, 4800)] {
+            let base = weights(&mut random, dtype, (rows * cols) as usize);
+            let target = moved(&mut random, dtype, &base);
+            for with_base in [true, false] {
+                let model = || {
+                    let prediction = if with_base {
+                        Prediction::Same(&base)
+                    } else {
+                        Prediction::None
+                    };
+                    let shape = shape(dtype, rows, cols);
+                    let mut statistics =
+                        Statistics::new(shape, Level::Default, with_base).expect("a model");
+                    statistics.add(0, &target, prediction);
+                    statistics.finish().to_bytes()
+                };
+                assert_eq!(model(), plainly(model), "{dtype:?} {rows} {cols}");
+            }
+        }
+    }
+}
