@@ -144,10 +144,12 @@ impl<'a> Reader<'a> {
 /// Appends an unsigned number in LEB128.
 pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        let [low, ..] = value.to_le_bytes();
+        out.push(low | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    let [last, ..] = value.to_le_bytes();
+    out.push(last);
 }
 
 /// A number read from bytes as a size in memory.
