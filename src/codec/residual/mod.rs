@@ -31,6 +31,7 @@ mod prediction;
 mod rans;
 mod sample;
 mod scale;
+mod side;
 mod statistics;
 mod table;
 
