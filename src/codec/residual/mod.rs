@@ -31,6 +31,7 @@ mod prediction;
 mod rans;
 mod sample;
 mod scale;
+mod side;
 mod statistics;
 mod table;
 
@@ -180,7 +181,12 @@ fn encode_block(
 ) -> (Mode, Vec<u8>, Vec<u8>) {
     let width = model.shape.width();
     let number = Number::of(model.shape.dtype);
-    let simple = block::encode_simple(number, width, target, prediction, target.len() / 32 + 64);
+    let budget = match &model.kind {
+        // Elements that are as predicted cost so little that a longer list does not pay.
+        Kind::Difference(_) | Kind::Builtin(_) => (target.len() / 32 + 64).min(1024),
+        Kind::Magnitude(_) | Kind::Planes { .. } => target.len() / 32 + 64,
+    };
+    let simple = block::encode_simple(number, width, target, prediction, budget);
     if let Some((mode @ (Mode::Equal | Mode::Constant), raw)) = simple {
         return (mode, Vec::new(), raw);
     }
