@@ -3,7 +3,6 @@
 #![expect(
     clippy::as_conversions,
     clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
     reason = "lengths of what the test itself has made"
 )]
 

@@ -384,7 +384,8 @@ fn symbols16(
 /// As [`split16`] has checked.
 #[expect(
     clippy::too_many_arguments,
-    reason = "slices of one length, side by side"
+    clippy::too_many_lines,
+    reason = "one step of a loop over slices of one length, its values in registers"
 )]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn split16_steps<const COUNTING: bool>(

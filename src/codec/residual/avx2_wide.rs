@@ -100,6 +100,10 @@ pub(super) fn split32(
 
 /// # Safety
 /// As [`split32`] has checked.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one step of a loop, its values in registers"
+)]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn split32_steps<const COUNTING: bool>(
     split: &Split,
