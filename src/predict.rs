@@ -45,7 +45,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// How many elements there are. Cannot overflow once [`Shape::check`] has passed.
+    /// How many elements there are. Cannot overflow for a shape that a recipe has taken.
     #[must_use]
     pub fn elements(&self) -> u64 {
         self.rows.saturating_mul(self.cols)
