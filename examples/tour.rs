@@ -53,6 +53,7 @@ fn main() -> Outcome<()> {
             attributes: Vec::new(),
             level: sparse_store::codec::Level::Default,
             head: None,
+            factors: None,
             dry_run: false,
         };
         let started = Instant::now();

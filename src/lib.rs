@@ -10,6 +10,7 @@ pub mod disk;
 pub mod error;
 pub mod flow;
 pub mod layout;
+pub mod ops;
 pub mod par;
 pub mod plan;
 pub mod predict;

@@ -20,6 +20,7 @@ const TIERS: &[(&str, u8)] = &[
     ("remote", 4),
     ("cache", 4),
     ("flow", 5),
+    ("ops", 7),
     ("cli", 8),
 ];
 
@@ -39,19 +40,14 @@ const DOORS: &[(&str, &[&str])] = &[
     ("jsonschema", &["flow/schema.rs"]),
     ("getrandom", &["store/host.rs"]),
     ("wildmatch", &["flow/partial.rs"]),
+    ("nalgebra", &["predict/low_rank/subspace.rs"]),
 ];
 
 /// Files longer than 600 lines before their tests, each with its reason. May only shrink.
-const LONG: &[(&str, &str)] = &[
-    (
-        "disk/sim.rs",
-        "a double is one subject: power loss, faults and crash states of one disk",
-    ),
-    (
-        "codec/residual/difference.rs",
-        "one model with its two directions side by side",
-    ),
-];
+const LONG: &[(&str, &str)] = &[(
+    "disk/sim.rs",
+    "a double is one subject: power loss, faults and crash states of one disk",
+)];
 
 const LINES_MAX: usize = 600;
 

@@ -10,6 +10,7 @@ use store_format::reference::BRANCHES;
 use crate::error::{Error, Result};
 use crate::flow::checkout::{self, Request};
 use crate::flow::worktree::Head;
+use crate::ops::merge;
 
 use super::Context;
 use super::args::CheckoutArgs;
@@ -75,12 +76,17 @@ pub(super) fn run(context: &Context, args: &CheckoutArgs) -> Result<()> {
         force: args.force,
         before,
     };
-    let report = checkout::checkout(
-        &session.rebuilder,
-        &pool(context)?,
-        &request,
-        &context.progress,
-    )?;
+    let (rebuilder, pool) = (&session.rebuilder, pool(context)?);
+    let report = if args.merge {
+        let request = merge::Request {
+            commit,
+            target: &target,
+            force: args.force,
+        };
+        merge::merge(rebuilder, &pool, &request, &context.progress)?
+    } else {
+        checkout::checkout(rebuilder, &pool, &request, &context.progress)?
+    };
     if args.dir.is_none() {
         let name = args.rev.strip_prefix(BRANCHES).unwrap_or(&args.rev);
         let is_branch = session

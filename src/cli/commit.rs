@@ -136,6 +136,7 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
         signature: signature(context)?,
         attributes: attribute::collect(attributes)?,
         level: level(context.level(args.level)?),
+        factors: None,
         head: session.head_commit(),
         dry_run: args.dry_run,
     };

@@ -4,6 +4,7 @@
 //! clock, the variables and of printing. A file a verb; each has `run(&Context, &XArgs)`.
 //! Must never decide how something is stored.
 
+mod adapter;
 pub mod args;
 mod attach;
 pub mod bar;
@@ -38,6 +39,7 @@ mod show;
 pub mod signal;
 mod stats;
 mod status;
+mod svd;
 mod tag;
 pub mod text;
 mod undo;
@@ -310,6 +312,8 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Branch(args) => branch::run(context, args),
         Verb::Tag(args) => tag::run(context, args),
         Verb::Attach(args) => attach::run(context, args),
+        Verb::Svd(args) => svd::run(context, args),
+        Verb::Adapter(args) => adapter::run(context, args),
         Verb::Undo(args) => undo::run(context, args),
         Verb::Stats(args) => stats::run(context, args),
         Verb::Gc(args) => gc::run(context, args),

@@ -81,15 +81,32 @@ pub fn checkout(
         None => Vec::new(),
     };
     let target = Directory::target(request.target)?;
-    let plan = plan(
+    write_leaves(
         rebuilder,
+        pool,
         &target,
         &leaves,
         &before,
         request.force,
         progress,
-    )?;
-    let logical_bytes = tree::bytes_of(&leaves);
+    )
+}
+
+/// Brings a directory from some leaves to others.
+///
+/// # Errors
+/// As [`checkout`].
+pub fn write_leaves(
+    rebuilder: &Rebuilder,
+    pool: &Pool,
+    target: &Directory,
+    leaves: &[Leaf],
+    before: &[Leaf],
+    force: bool,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let plan = plan(rebuilder, target, leaves, before, force, progress)?;
+    let logical_bytes = tree::bytes_of(leaves);
     let mut report = Report {
         logical_bytes,
         ..Report::default()
@@ -101,7 +118,7 @@ pub fn checkout(
     progress.begin("checking out", Some(plan.iter().map(Action::bytes).sum()));
     for action in plan {
         progress.check()?;
-        execute(rebuilder, pool, &target, action, &mut report, progress)?;
+        execute(rebuilder, pool, target, action, &mut report, progress)?;
     }
     progress.end();
     Ok(report)
@@ -192,7 +209,11 @@ fn remove_empty_parents(target: &Directory, path: &str) -> Result<()> {
     Ok(())
 }
 
-fn make_parents<'p>(target: &Directory, path: &'p str) -> Result<(Directory, &'p str)> {
+/// Opens the directory of a path below the target, making what is not there; and the name in it.
+///
+/// # Errors
+/// `Conflict` where a link or a file stands in the way.
+pub fn make_parents<'p>(target: &Directory, path: &'p str) -> Result<(Directory, &'p str)> {
     let mut directory = target.again()?;
     let (parents, name) = path
         .rsplit_once('/')

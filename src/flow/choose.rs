@@ -56,7 +56,8 @@ const PARENTS_MAX: usize = 6;
 /// the reader.
 const WORTH: f64 = 0.85;
 
-/// Chooses for every tensor of a file, in the order of the file's tensors.
+/// Chooses for every tensor of a file, in the order of the file's tensors; for some it is
+/// `known` how they were made.
 ///
 /// # Errors
 /// Failures of the disk; a wish to stop.
@@ -67,20 +68,26 @@ pub fn choose(
     parsed: &Parsed,
     base_files: &BaseFiles,
     relatives: Option<&Relatives>,
+    known: BTreeMap<usize, Approach>,
 ) -> Result<Vec<Approach>> {
-    let bases = pairs(path, &parsed.tensors, base_files);
+    let mut choices = pairs(path, &parsed.tensors, base_files);
+    let unknown = (0..choices.len()).filter(|index| !known.contains_key(index));
+    let unknown: Vec<usize> = unknown.collect();
+    for (index, approach) in known {
+        choices[index] = approach;
+    }
     let Some(relatives) = relatives else {
-        return Ok(bases);
+        return Ok(choices);
     };
     let chooser = Chooser {
         writer,
         file,
         relatives,
     };
-    let mut choices = bases;
     let elements = |index: &usize| shape_of(&parsed.tensors[*index]).elements();
-    let (large, small): (Vec<_>, Vec<_>) =
-        (0..parsed.tensors.len()).partition(|index| elements(index) >= SMALL_ELEMENTS);
+    let (large, small): (Vec<_>, Vec<_>) = unknown
+        .into_iter()
+        .partition(|index| elements(index) >= SMALL_ELEMENTS);
     let (probes, others) = probes(large);
     let mut looks = Looks::everything();
     for indices in [probes, others, small] {
@@ -182,7 +189,8 @@ struct Choice {
 }
 
 /// Pairs the tensors of a file with those of the base's files.
-fn pairs(path: &str, tensors: &[Tensor], base_files: &[(String, Arc<BaseFile>)]) -> Vec<Approach> {
+#[must_use]
+pub fn pairs(path: &str, tensors: &[Tensor], base_files: &BaseFiles) -> Vec<Approach> {
     let targets: Vec<_> = tensors
         .iter()
         .map(|tensor| Named { file: path, tensor })

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use store_format::dtype::DType;
 use store_format::ids::ChunkId;
-use store_format::limits;
 use store_format::manifest::ChunkReference;
 use store_format::record::{Coding, Part, Recipe, View};
 use store_format::verified::Verified;
@@ -286,15 +285,16 @@ impl Source<'_> {
         }
     }
 
-    /// One more than the deepest source, if that is within the limit.
-    fn depth(&self, view: &View) -> Option<u8> {
+    /// One more than the deepest source, if that is within the limit for the chunk.
+    fn depth(&self, chunk: ChunkId, view: &View) -> Option<u8> {
         let sources = view.parts.iter().filter(|part| !part.is_zeros());
         let depth = |id: &ChunkId| {
             let places = self.writer.txn.reader().places(&(*id).into());
             places.first().map(|place| place.entry.depth)
         };
         let deepest = sources.map(|part| depth(&part.chunk)).max()??;
-        Some(deepest + 1).filter(|depth| *depth <= limits::DEPTH_MAX)
+        let most = self.writer.txn.depth_max(&chunk.into());
+        Some(deepest + 1).filter(|depth| *depth <= most)
     }
 
     /// Codes a chunk in every way that may pay, and keeps the smallest.
@@ -307,7 +307,7 @@ impl Source<'_> {
     ) -> Result<Done> {
         let planned = self.prediction(span)?;
         let source = planned.and_then(|planned| {
-            let depth = self.depth(&planned.view)?;
+            let depth = self.depth(plain.id(), &planned.view)?;
             Some((planned, depth))
         });
         let (coded, predicted) = match &source {

@@ -3,7 +3,8 @@
 //! May use: tiers 0 to 4. Holds: what is reported was published and is durable; a failure before
 //! leaves the store as it was.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use store_format::commit::{Attribute, Commit, Derivation, Origin};
 use store_format::ids::{CommitId, FileId};
@@ -16,6 +17,7 @@ use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::flow::choose;
 use crate::flow::code::{self, Writer, Written};
+use crate::flow::hint;
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Relatives, files_of, whole};
 use crate::flow::scan::{Scanned, Stat, What, scan};
@@ -73,6 +75,9 @@ pub struct Request<'a> {
     pub attributes: Vec<Attribute>,
     /// How hard to try.
     pub level: Level,
+    /// A folder of factors by which an operation changed tensors of the base: for each file one
+    /// of the same path ([`crate::flow::hint`]).
+    pub factors: Option<&'a Path>,
     /// What `HEAD` stands for.
     pub head: Option<CommitId>,
     /// Stop before publishing.
@@ -159,7 +164,11 @@ fn try_commit(
     let parents: Vec<_> = parent.into_iter().collect();
     if let Some(parent) = parent {
         let before = whole(rebuilder.object::<Commit>(&parent))?;
-        if before.is_some_and(|before| before.tree == tree) && request.attributes.is_empty() {
+        let stated = &request.attributes;
+        let same = |before: Commit| {
+            before.tree == tree && (stated.is_empty() || *stated == before.attributes)
+        };
+        if before.is_some_and(same) {
             report.commit = parent;
             report.unchanged = true;
             if txn.is_empty() || request.dry_run {
@@ -234,6 +243,7 @@ fn find_base(
     let known = Known {
         base_files,
         relatives,
+        factors: request.factors.map(Path::to_owned),
     };
     Ok((base, known))
 }
@@ -243,11 +253,14 @@ struct Known {
     base_files: BaseFiles,
     /// None where nothing is to be compared.
     relatives: Option<Relatives>,
+    /// See [`Request::factors`].
+    factors: Option<PathBuf>,
 }
 
 impl Report {
     /// Nothing was done yet.
-    fn new(base: Option<CommitId>, kind: Option<Derivation>) -> Self {
+    #[must_use]
+    pub fn new(base: Option<CommitId>, kind: Option<Derivation>) -> Self {
         Self {
             commit: CommitId::from_bytes([0; 32]),
             base,
@@ -335,8 +348,14 @@ fn write_file(
         let file = FileBytes::open(source)?;
         let outcome = layout::parse(path, &file).and_then(|parsed| {
             let (files, others) = (&known.base_files, known.relatives.as_ref());
-            let approaches = choose::choose(writer, path, &file, &parsed, files, others)?;
-            write::file(writer, &file, &parsed, &approaches)
+            let (made, of_factors) = match &known.factors {
+                Some(folder) => hint::changed_by_factors(writer, folder, path, &parsed, files)?,
+                None => (BTreeMap::new(), Written::default()),
+            };
+            let approaches = choose::choose(writer, path, &file, &parsed, files, others, made)?;
+            let (manifest, mut written) = write::file(writer, &file, &parsed, &approaches)?;
+            written.add(&of_factors);
+            Ok((manifest, written))
         });
         let after = Stat::of(&file.metadata()?);
         match outcome {

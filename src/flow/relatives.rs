@@ -16,20 +16,17 @@ use crate::bytes::ReadAt;
 use crate::error::{Kind, Result};
 use crate::flow::approach::BaseTensor;
 use crate::flow::partial::StoredFile;
+use crate::flow::peft::{self, Config, Half, half_of_adapter};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{self, Leafy};
 use crate::layout::names;
 use crate::plan::pair::BaseFile;
-use crate::predict::adapter::Adapter;
 
 /// The files of a version, by path.
 pub type BaseFiles = Vec<(String, Arc<BaseFile>)>;
 
 /// Other versions that are looked at.
 const VERSIONS_MAX: usize = 32;
-
-/// The longest configuration of an adapter that is read.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// An adapter of a layer.
 #[derive(Clone, Debug)]
@@ -45,10 +42,11 @@ pub struct LayerAdapter {
 }
 
 /// Tensors and adapters by the name of the weight that they are or change.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Relatives {
     tensors: HashMap<String, Vec<BaseTensor>>,
     adapters: HashMap<String, Vec<LayerAdapter>>,
+    unmergeable: Option<String>,
 }
 
 impl Relatives {
@@ -63,8 +61,7 @@ impl Relatives {
         base: Option<CommitId>,
         base_files: &BaseFiles,
     ) -> Result<Self> {
-        let mut relatives = Self::default();
-        relatives.add(rebuilder, base_files)?;
+        let mut relatives = Self::of_files(rebuilder, base_files)?;
         let mut seen: BTreeSet<CommitId> = base.into_iter().collect();
         for reference in &table.references {
             let commit = &reference.commit;
@@ -75,6 +72,16 @@ impl Relatives {
                 relatives.add(rebuilder, &files)?;
             }
         }
+        Ok(relatives)
+    }
+
+    /// Of these files alone.
+    ///
+    /// # Errors
+    /// Failures of the disk.
+    pub fn of_files(rebuilder: &Rebuilder, files: &BaseFiles) -> Result<Self> {
+        let mut relatives = Self::default();
+        relatives.add(rebuilder, files)?;
         Ok(relatives)
     }
 
@@ -90,12 +97,22 @@ impl Relatives {
         self.adapters.get(&meaning(name)).map_or(&[], Vec::as_slice)
     }
 
+    /// What kind of adapter is among these that cannot be merged, if there is one.
+    #[must_use]
+    pub fn unmergeable(&self) -> Option<&str> {
+        self.unmergeable.as_deref()
+    }
+
     fn add(&mut self, rebuilder: &Rebuilder, files: &BaseFiles) -> Result<()> {
         for (path, file) in files {
             let config = config_beside(rebuilder, path, files)?;
             let mut halves: HashMap<&str, [Option<usize>; 2]> = HashMap::new();
             for (index, tensor) in file.manifest().tensors.iter().enumerate() {
                 if let Some((layer, half)) = half_of_adapter(&tensor.name) {
+                    let half = match half {
+                        Half::A => 0,
+                        Half::B => 1,
+                    };
                     halves.entry(layer).or_default()[half] = Some(index);
                 } else if tensor.bytes > 0 {
                     let named = self.tensors.entry(meaning(&tensor.name)).or_default();
@@ -107,6 +124,10 @@ impl Relatives {
                 }
             }
             let Some(config) = config else { continue };
+            if let Some(what) = config.unmergeable() {
+                self.unmergeable = Some(what);
+                continue;
+            }
             for (layer, halves) in halves {
                 let [Some(a), Some(b)] = halves else { continue };
                 let tensor = |index| BaseTensor {
@@ -114,9 +135,12 @@ impl Relatives {
                     index,
                 };
                 let (a, b) = (tensor(a), tensor(b));
+                let Some(scale) = config.scale(layer, a.shape().rows) else {
+                    continue;
+                };
                 let adapter = LayerAdapter {
-                    scale: config.scale(layer, a.shape().rows),
-                    by_input: config.by_input,
+                    scale,
+                    by_input: config.is_by_input(),
                     a,
                     b,
                 };
@@ -129,69 +153,22 @@ impl Relatives {
 }
 
 /// The name under which a tensor is known whatever tool wrote it.
-fn meaning(name: &str) -> String {
-    let name = name.strip_prefix("base_model.model.").unwrap_or(name);
+#[must_use]
+pub fn meaning(name: &str) -> String {
+    let name = name.strip_prefix(peft::PREFIX).unwrap_or(name);
     names::from_gguf(name).unwrap_or_else(|| name.to_owned())
-}
-
-/// The layer whose adapter a tensor is half of: 0 for A, 1 for B.
-fn half_of_adapter(name: &str) -> Option<(&str, usize)> {
-    let name = name.strip_suffix(".weight").unwrap_or(name);
-    let (layer, half) = name.rsplit_once('.')?;
-    match half {
-        "lora_A" => Some((layer, 0)),
-        "lora_B" => Some((layer, 1)),
-        _ => None,
-    }
-}
-
-/// What `adapter_config.json` says of an adapter (PEFT).
-struct Config {
-    alpha: f64,
-    alphas: serde_json::Map<String, serde_json::Value>,
-    is_rank_stabilised: bool,
-    by_input: bool,
-}
-
-impl Config {
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-        let flag = |name: &str| value.get(name).and_then(serde_json::Value::as_bool);
-        // A weight-decomposed adapter is merged by other arithmetic.
-        if flag("use_dora") == Some(true) {
-            return None;
-        }
-        let alphas = value.get("alpha_pattern").and_then(|v| v.as_object());
-        Some(Self {
-            alpha: value.get("lora_alpha")?.as_f64()?,
-            alphas: alphas.cloned().unwrap_or_default(),
-            is_rank_stabilised: flag("use_rslora").unwrap_or(false),
-            by_input: flag("fan_in_fan_out").unwrap_or(false),
-        })
-    }
-
-    /// The factor of a layer's product; patterns name layers by how their names end.
-    fn scale(&self, layer: &str, rank: u64) -> f32 {
-        let own = self.alphas.iter().find(|(pattern, _)| {
-            let rest = layer.strip_suffix(pattern.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        });
-        let alpha = own.and_then(|(_, alpha)| alpha.as_f64());
-        let rank = u32::try_from(rank).unwrap_or(u32::MAX).max(1);
-        Adapter::scale_of(alpha.unwrap_or(self.alpha), rank, self.is_rank_stabilised)
-    }
 }
 
 /// The configuration in the folder of a file that holds an adapter.
 fn config_beside(rebuilder: &Rebuilder, path: &str, files: &BaseFiles) -> Result<Option<Config>> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let wanted = if folder.is_empty() {
-        "adapter_config.json".to_owned()
+        peft::CONFIG.to_owned()
     } else {
-        format!("{folder}/adapter_config.json")
+        format!("{folder}/{}", peft::CONFIG)
     };
     let found = files.iter().find(|(path, _)| *path == wanted);
-    let Some((_, file)) = found.filter(|(_, file)| file.manifest().bytes <= CONFIG_BYTES_MAX)
+    let Some((_, file)) = found.filter(|(_, file)| file.manifest().bytes <= peft::CONFIG_BYTES_MAX)
     else {
         return Ok(None);
     };

@@ -5,6 +5,7 @@
 
 pub mod fit;
 mod kernel;
+pub mod subspace;
 mod vectors;
 
 use store_format::FormatError;

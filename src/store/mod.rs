@@ -12,6 +12,7 @@ pub mod heal;
 pub mod host;
 pub mod index;
 pub mod leases;
+mod lost;
 mod merge;
 mod merged;
 pub mod ops;

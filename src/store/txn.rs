@@ -1,6 +1,6 @@
 //! A transaction: records are appended, nothing is visible, then all is published at once.
 //!
-//! May use: `error`, `store::{advance, files, index, leases, read, staged}`. Depends on nothing
+//! May use: `error`, `store::{advance, files, index, leases, lost, read, staged}`. Depends on nothing
 //! that a collection may have taken: what was found here is looked for again before the end.
 
 use std::collections::HashSet;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store_format::ids::RecordId;
+use store_format::limits;
 use store_format::record::{Kind as RecordKind, Recipe, RecordHeader, check_of};
 
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::store::advance::{self, Deed, Outcome, Step};
 use crate::store::files;
 use crate::store::index::{Origin, Place};
 use crate::store::leases::{self, BEAT_MS, Lease};
+use crate::store::lost::Lost;
 use crate::store::pack_read::StoredRecord;
 use crate::store::pack_write::WrittenPack;
 use crate::store::paths;
@@ -43,6 +45,7 @@ pub struct Txn {
     head: Head,
     reader: Reader,
     staged: Arc<Staged>,
+    lost: Lost,
     /// What was found in the store and is depended on.
     found: Mutex<HashSet<RecordId>>,
 }
@@ -79,6 +82,7 @@ impl Txn {
                 staged: Some(Arc::clone(&staged)),
             },
             staged,
+            lost: Lost::load(&**disk)?,
             found: Mutex::default(),
         })
     }
@@ -120,6 +124,16 @@ impl Txn {
         let whole = wholeness.of(&published, id);
         self.lock_found().extend(wholeness.whole);
         whole
+    }
+
+    /// How deep a record may be stored: copies of it that are here but hurt, or were given up by a
+    /// repair, may be sources of others, which must stay deeper than it.
+    #[must_use]
+    pub fn depth_max(&self, id: &RecordId) -> u8 {
+        let places = self.reader.places(id);
+        let depths = places.iter().map(|place| place.entry.depth);
+        let least = depths.chain(self.lost.depth(id)).min();
+        least.unwrap_or(limits::DEPTH_MAX)
     }
 
     /// Adds a record. The coded bytes must have been decoded and compared before.

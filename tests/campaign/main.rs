@@ -159,6 +159,7 @@ pub(crate) fn commit_on(
         }],
         level: Level::Default,
         head: None,
+        factors: None,
         dry_run: false,
     };
     commit::commit(store, pool, &request, &Silent).map(|report| report.commit)

@@ -27,6 +27,10 @@ work
   attach      Add typed facts to a commit
   undo        Take back the last change of branches and tags
 
+derive
+  svd         Cut a fine-tune's change to its strongest components
+  adapter     Keep adapters with their base
+
 share
   push        Send commits to another store
   fetch       Get commits from another store

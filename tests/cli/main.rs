@@ -6,6 +6,7 @@ mod cat;
 mod checkout;
 mod clone;
 mod config;
+mod derive;
 mod diff;
 mod fetch;
 mod help;

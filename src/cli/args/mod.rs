@@ -4,6 +4,7 @@
 //! look at a disk.
 
 mod care;
+mod derive;
 mod share;
 mod start;
 mod work;
@@ -18,6 +19,7 @@ pub use care::{
     CompletionsArgs, ConfigArgs, ConfigVerb, FsckArgs, GcArgs, Grace, HelpArgs, RepackArgs,
     RepairArgs, StatsArgs, VersionArgs,
 };
+pub use derive::{AdapterArgs, AdapterVerb, Bytes, Share, SvdArgs};
 pub use share::{FetchArgs, Lease, PullArgs, PushArgs, RemoteArgs, RemoteVerb};
 pub use start::{CloneArgs, InitArgs};
 pub use work::{
@@ -140,6 +142,10 @@ pub enum Verb {
     Attach(AttachArgs),
     /// Take back the last change of branches and tags
     Undo(UndoArgs),
+    /// Cut a fine-tune's change to its strongest components
+    Svd(SvdArgs),
+    /// Keep adapters with their base
+    Adapter(AdapterArgs),
     /// Send commits to another store
     Push(PushArgs),
     /// Get commits from another store
@@ -181,7 +187,7 @@ pub struct AddArgs {
 }
 
 /// The verbs by what people are about to do, in the order of the overview.
-pub const GROUPS: [(&str, &[&str]); 4] = [
+pub const GROUPS: [(&str, &[&str]); 5] = [
     ("start", &["init", "clone"]),
     (
         "work",
@@ -190,6 +196,7 @@ pub const GROUPS: [(&str, &[&str]); 4] = [
             "attach", "undo",
         ],
     ),
+    ("derive", &["svd", "adapter"]),
     ("share", &["push", "fetch", "pull", "remote"]),
     (
         "care",
@@ -429,6 +436,26 @@ mod tests {
         ] {
             assert!(wrong.parse::<Grace>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn sizes_and_shares_have_units_and_bounds() {
+        for (text, bytes) in [
+            ("7", 7),
+            ("800kB", 800_000),
+            ("2GiB", 2 << 30),
+            ("1mb", 1_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)));
+        }
+        for wrong in ["", "MB", "-1", "1.5GB", "5é", "99999999999GB"] {
+            assert!(wrong.parse::<Bytes>().is_err(), "{wrong}");
+        }
+        assert_eq!("0.95".parse(), Ok(Share(0.95)));
+        for wrong in ["0", "1.01", "NaN", "x"] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+        assert!(parse("sparse svd a b --rank 3 --energy 0.5 -b c").is_err());
     }
 
     #[test]

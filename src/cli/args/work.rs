@@ -290,6 +290,9 @@ pub struct CheckoutArgs {
     /// Only tensors whose names match (repeatable)
     #[arg(long, value_name = "GLOB", requires = "dir")]
     pub tensors: Vec<String>,
+    /// Of an adapter: its base with the adapter merged in
+    #[arg(long, requires = "dir", conflicts_with = "tensors")]
+    pub merge: bool,
     /// Overwrite files that differ
     #[arg(long)]
     pub force: bool,

@@ -81,6 +81,7 @@ impl Side {
             attributes: Vec::new(),
             level: Level::Fast,
             head: None,
+            factors: None,
             dry_run: false,
         };
         commit::commit(&self.store, &pool(), &request, &Silent)

@@ -3,6 +3,7 @@
 //! May use: nothing outside `low_rank`. Must never be asked by a decoder: its sums may differ
 //! between machines, and then only sizes do.
 
+use super::subspace::{Rows, inverted, orthonormalise, rotated};
 use super::vectors::{add_scaled, dot};
 use super::{ENTRY_MAX, LowRank, RANK_MAX};
 
@@ -42,37 +43,6 @@ const TEST_ROWS: usize = 128;
 /// Rows of a sample, at most: bounds memory.
 const SAMPLE_MAX: usize = 2048;
 
-/// Rows of equal length, one after another.
-struct Rows {
-    cols: usize,
-    values: Vec<f32>,
-}
-
-impl Rows {
-    fn zero(rows: usize, cols: usize) -> Self {
-        Self {
-            cols,
-            values: vec![0.0; rows * cols],
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.values.len() / self.cols
-    }
-
-    fn row(&self, i: usize) -> &[f32] {
-        &self.values[i * self.cols..(i + 1) * self.cols]
-    }
-
-    fn row_mut(&mut self, i: usize) -> &mut [f32] {
-        &mut self.values[i * self.cols..(i + 1) * self.cols]
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks_exact(self.cols)
-    }
-}
-
 /// The factors that describe a change best for what they cost, or `None` where none pay.
 ///
 /// `change(row, out)` fills `out` with target minus base of a row, 0 where either is not finite.
@@ -99,7 +69,7 @@ pub fn fit<E>(
             change(index, &mut row)?;
             out.extend_from_slice(&row);
         }
-        Ok(Rows { cols, values: out })
+        Ok(Rows::new(cols, out))
     };
     let sampled = effort.rows.max(rows / 8).min(SAMPLE_MAX).min(rows);
     let tests = TEST_ROWS.min(rows / 4);
@@ -108,7 +78,7 @@ pub fn fit<E>(
     let basis = match warm.filter(|warm| warm.b().len() == warm.rank() * cols) {
         Some(warm) => {
             let values = warm.b().iter().map(|&entry| f32::from(entry)).collect();
-            let mut basis = Rows { cols, values };
+            let mut basis = Rows::new(cols, values);
             orthonormalise(&mut basis);
             rotated(&basis, &test)
         }
@@ -142,35 +112,11 @@ pub fn fit<E>(
     Ok(LowRank::new(rank, step, a, b).ok())
 }
 
-/// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero.
-fn orthonormalise(vectors: &mut Rows) {
-    for i in 0..vectors.count() {
-        let (done, rest) = vectors.values.split_at_mut(i * vectors.cols);
-        let vector = &mut rest[..vectors.cols];
-        let before = dot(vector, vector);
-        for _ in 0..2 {
-            for other in done.chunks_exact(vectors.cols) {
-                let along = dot(other, vector);
-                add_scaled(vector, other, -along);
-            }
-        }
-        let length = dot(vector, vector);
-        let scale = if length > before * 1e-10 {
-            1.0 / length.sqrt()
-        } else {
-            0.0
-        };
-        for value in vector {
-            *value *= scale;
-        }
-    }
-}
-
 /// The leading right singular vectors of a sample, the strongest first.
 fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
     let vectors = (rank + SPARE).min(sample.count());
     // Signed sums of groups of rows, the signs from a fixed generator.
-    let mut basis = Rows::zero(vectors, sample.cols);
+    let mut basis = Rows::zero(vectors, sample.cols());
     let mut state = 0x9E37_79B9u32;
     for (i, row) in sample.iter().enumerate() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -179,7 +125,7 @@ fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
     }
     for _ in 0..rounds {
         orthonormalise(&mut basis);
-        let mut next = Rows::zero(vectors, sample.cols);
+        let mut next = Rows::zero(vectors, sample.cols());
         for row in sample.iter() {
             for k in 0..vectors {
                 let along = dot(basis.row(k), row);
@@ -190,74 +136,6 @@ fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
     }
     orthonormalise(&mut basis);
     rotated(&basis, sample)
-}
-
-/// The basis turned so that its vectors stand by how much of `rows` lies along them.
-fn rotated(basis: &Rows, rows: &Rows) -> Rows {
-    let n = basis.count();
-    let mut gram = vec![0.0f64; n * n];
-    for row in rows.iter() {
-        let along: Vec<f64> = basis
-            .iter()
-            .map(|vector| f64::from(dot(vector, row)))
-            .collect();
-        for i in 0..n {
-            for j in 0..n {
-                gram[i * n + j] += along[i] * along[j];
-            }
-        }
-    }
-    let vectors = eigenvectors(gram, n);
-    let mut turned = Rows::zero(n, basis.cols);
-    for (i, weights) in vectors.iter().enumerate() {
-        for (vector, &weight) in basis.iter().zip(weights) {
-            add_scaled(turned.row_mut(i), vector, weight as f32);
-        }
-    }
-    turned
-}
-
-/// The eigenvectors of a symmetric matrix by Jacobi's rotations, the largest eigenvalue first.
-fn eigenvectors(mut m: Vec<f64>, n: usize) -> Vec<Vec<f64>> {
-    let mut v = vec![0.0; n * n];
-    for i in 0..n {
-        v[i * n + i] = 1.0;
-    }
-    for _ in 0..12 {
-        for p in 0..n {
-            for q in p + 1..n {
-                let apq = m[p * n + q];
-                if apq.abs() <= 1e-12 * (m[p * n + p] * m[q * n + q]).abs().sqrt() {
-                    continue;
-                }
-                let theta = (m[q * n + q] - m[p * n + p]) / (2.0 * apq);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                let s = t * c;
-                for k in 0..n {
-                    let (kp, kq) = (m[k * n + p], m[k * n + q]);
-                    m[k * n + p] = c * kp - s * kq;
-                    m[k * n + q] = s * kp + c * kq;
-                }
-                for k in 0..n {
-                    let (pk, qk) = (m[p * n + k], m[q * n + k]);
-                    m[p * n + k] = c * pk - s * qk;
-                    m[q * n + k] = s * pk + c * qk;
-                }
-                for k in 0..n {
-                    let (kp, kq) = (v[k * n + p], v[k * n + q]);
-                    v[k * n + p] = c * kp - s * kq;
-                    v[k * n + q] = s * kp + c * kq;
-                }
-            }
-        }
-    }
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&a, &b| m[b * n + b].total_cmp(&m[a * n + a]));
-    order
-        .iter()
-        .map(|&j| (0..n).map(|i| v[i * n + j]).collect())
-        .collect()
 }
 
 /// The rank that saves the most on rows outside the sample, and the energy of the test rows:
@@ -272,8 +150,8 @@ fn chosen_rank(basis: &Rows, test: &Rows, rows: usize, most: usize) -> (usize, V
             *energy += along * along;
         }
     }
-    let elements = rows as f64 * basis.cols as f64;
-    let entry = ENTRY_BITS * (rows + basis.cols) as f64;
+    let elements = rows as f64 * basis.cols() as f64;
+    let entry = ENTRY_BITS * (rows + basis.cols()) as f64;
     let (mut left, mut best, mut best_rank) = (all, 0.0, 0);
     for (k, energy) in energies.iter().enumerate().take(most) {
         left = (left - energy).max(all * 1e-6);
@@ -295,7 +173,7 @@ fn right_factor(
     test_rows: usize,
     rows: usize,
 ) -> (f32, Vec<i8>) {
-    let cols = basis.cols as f64;
+    let cols = basis.cols() as f64;
     // Size of an entry of either factor, squared: what is along the vector, a row, an element.
     let sizes: Vec<f64> = energies[..rank]
         .iter()
@@ -315,7 +193,7 @@ fn right_factor(
         .max(largest * largest)
         .max(f64::from(f32::MIN_POSITIVE));
     let root = step.sqrt();
-    let mut b = Vec::with_capacity(rank * basis.cols);
+    let mut b = Vec::with_capacity(rank * basis.cols());
     for (vector, size) in basis.iter().zip(&sizes) {
         let scale = (cols.sqrt() * size.sqrt() / root) as f32;
         b.extend(vector.iter().map(|&value| entry(value * scale)));
@@ -338,10 +216,7 @@ struct Solver {
 
 impl Solver {
     fn new(b: &[i8], rank: usize, cols: usize, step: f32) -> Option<Self> {
-        let b = Rows {
-            cols,
-            values: b.iter().map(|&entry| f32::from(entry)).collect(),
-        };
+        let b = Rows::new(cols, b.iter().map(|&entry| f32::from(entry)).collect());
         let mut gram = vec![0.0f64; rank * rank];
         for i in 0..rank {
             for j in 0..=i {
@@ -368,33 +243,6 @@ impl Solver {
             out.push(entry(value as f32));
         }
     }
-}
-
-/// The inverse of a positive definite matrix, by Gauss-Jordan without exchanges; `None` if it
-/// has none.
-fn inverted(mut m: Vec<f64>, n: usize) -> Option<Vec<f64>> {
-    let mut out = vec![0.0; n * n];
-    for i in 0..n {
-        out[i * n + i] = 1.0;
-    }
-    for k in 0..n {
-        let pivot = m[k * n + k];
-        if pivot.is_nan() || pivot <= 1e-9 {
-            return None;
-        }
-        for j in 0..n {
-            m[k * n + j] /= pivot;
-            out[k * n + j] /= pivot;
-        }
-        for i in (0..n).filter(|&i| i != k) {
-            let factor = m[i * n + k];
-            for j in 0..n {
-                m[i * n + j] -= factor * m[k * n + j];
-                out[i * n + j] -= factor * out[k * n + j];
-            }
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
@@ -472,14 +320,5 @@ mod tests {
     fn a_failure_to_read_is_passed_on() {
         let failed = fit(100, 100, &Effort::DEFAULT, None, |_, _| Err("gone"));
         assert_eq!(failed, Err("gone"));
-    }
-
-    #[test]
-    fn an_inverse_undoes_its_matrix() {
-        let m = vec![4.0, 1.0, 1.0, 3.0];
-        let inverse = inverted(m.clone(), 2).unwrap();
-        let one = m[0] * inverse[0] + m[1] * inverse[2];
-        assert!((one - 1.0).abs() < 1e-12);
-        assert_eq!(inverted(vec![1.0, 1.0, 1.0, 1.0], 2), None);
     }
 }

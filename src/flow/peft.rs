@@ -1,0 +1,186 @@
+//! What a PEFT folder says: which tensors are halves of adapters, and how they are merged.
+//!
+//! May use: tiers 0 to 4. Must never trust the configuration: it is a file like any other, and a
+//! wrong one makes a wrong prediction, never wrong bytes.
+
+use serde_json::{Map, Value};
+
+use crate::predict::adapter::Adapter;
+
+/// The file beside an adapter's tensors that says how they are used.
+pub const CONFIG: &str = "adapter_config.json";
+
+/// The longest configuration that is read.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// What PEFT puts before the names of a wrapped model's tensors.
+pub const PREFIX: &str = "base_model.model.";
+
+/// Halves of an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Half {
+    /// Rank rows of the layer's inputs.
+    A,
+    /// A row of the rank for each output.
+    B,
+}
+
+/// The layer whose adapter a tensor is half of.
+#[must_use]
+pub fn half_of_adapter(name: &str) -> Option<(&str, Half)> {
+    let name = name.strip_suffix(".weight").unwrap_or(name);
+    let (layer, half) = name.rsplit_once('.')?;
+    match half {
+        "lora_A" => Some((layer, Half::A)),
+        "lora_B" => Some((layer, Half::B)),
+        _ => None,
+    }
+}
+
+/// The configuration of an adapter.
+#[derive(Clone, Debug)]
+pub struct Config {
+    fields: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads it; nothing where it is not a JSON object that names a type of adapter.
+    ///
+    /// ```
+    /// use sparse_store::flow::peft::Config;
+    /// let config = Config::parse(br#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16}"#).unwrap();
+    /// assert_eq!(config.peft_type(), "LORA");
+    /// assert_eq!(config.scale("model.layers.0.self_attn.q_proj", 8), Some(2.0));
+    /// ```
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let Value::Object(fields) = serde_json::from_slice(bytes).ok()? else {
+            return None;
+        };
+        fields.get("peft_type")?.as_str()?;
+        Some(Self { fields })
+    }
+
+    /// The type of adapter, as PEFT names it: `LORA`.
+    #[must_use]
+    pub fn peft_type(&self) -> &str {
+        let name = self.fields.get("peft_type").and_then(Value::as_str);
+        name.unwrap_or_default()
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.fields.get(name).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// Why this adapter cannot be merged, if it cannot.
+    #[must_use]
+    pub fn unmergeable(&self) -> Option<String> {
+        let kind = self.peft_type();
+        if kind != "LORA" {
+            return Some(format!("adapters of type {kind}"));
+        }
+        // A weight-decomposed adapter is merged by other arithmetic.
+        self.flag("use_dora")
+            .then(|| "weight-decomposed adapters (DoRA)".into())
+    }
+
+    /// Whether the layers' weights have a row for each input.
+    #[must_use]
+    pub fn is_by_input(&self) -> bool {
+        self.flag("fan_in_fan_out")
+    }
+
+    /// The factor of a layer's product, by its own or the common alpha; patterns name layers by
+    /// how their names end.
+    #[must_use]
+    pub fn scale(&self, layer: &str, rank: u64) -> Option<f32> {
+        let patterns = self.fields.get("alpha_pattern").and_then(Value::as_object);
+        let own = patterns.into_iter().flatten().find(|(pattern, _)| {
+            let rest = layer.strip_suffix(pattern.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
+        let own = own.and_then(|(_, alpha)| alpha.as_f64());
+        let alpha = own.or_else(|| self.fields.get("lora_alpha")?.as_f64())?;
+        let rank = u32::try_from(rank).unwrap_or(u32::MAX).max(1);
+        Some(Adapter::scale_of(alpha, rank, self.flag("use_rslora")))
+    }
+
+    /// The fields that the attribute `adapter` has, as far as they are stated.
+    #[must_use]
+    pub fn attribute(&self) -> Map<String, Value> {
+        const FIELDS: [&str; 14] = [
+            "peft_type",
+            "r",
+            "lora_alpha",
+            "lora_dropout",
+            "target_modules",
+            "modules_to_save",
+            "rank_pattern",
+            "alpha_pattern",
+            "use_rslora",
+            "use_dora",
+            "fan_in_fan_out",
+            "bias",
+            "task_type",
+            "base_model_name_or_path",
+        ];
+        let stated = |name: &&str| self.fields.get(*name).filter(|value| !value.is_null());
+        let field = |name: &&str| Some(((*name).to_owned(), stated(name)?.clone()));
+        FIELDS.iter().filter_map(field).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_known_by_their_names() {
+        let q = "base_model.model.layers.0.q_proj";
+        let of = |name: &str| {
+            half_of_adapter(&format!("{q}.{name}")).map(|(layer, half)| {
+                assert_eq!(layer, q);
+                half
+            })
+        };
+        assert_eq!(of("lora_A.weight"), Some(Half::A));
+        assert_eq!(of("lora_B"), Some(Half::B));
+        assert_eq!((of("weight"), half_of_adapter("lora_A")), (None, None));
+    }
+
+    #[test]
+    fn a_layer_has_its_own_alpha_or_the_common_one() {
+        let config = br#"{"peft_type": "LORA", "lora_alpha": 16, "use_rslora": true,
+            "alpha_pattern": {"q_proj": 32, "1.v_proj": "x"}}"#;
+        let config = Config::parse(config).unwrap();
+        assert_eq!(config.scale("layers.0.q_proj", 16), Some(8.0));
+        assert_eq!(config.scale("layers.0.aq_proj", 16), Some(4.0));
+        assert_eq!(config.scale("layers.1.v_proj", 16), Some(4.0));
+        assert_eq!(config.unmergeable(), None);
+        let bare = Config::parse(br#"{"peft_type": "LORA"}"#).unwrap();
+        assert_eq!(bare.scale("q_proj", 8), None);
+    }
+
+    #[test]
+    fn what_cannot_be_merged_is_named() {
+        let of = |text: &str| Config::parse(text.as_bytes()).unwrap().unmergeable();
+        assert!(of(r#"{"peft_type": "IA3"}"#).unwrap().contains("IA3"));
+        assert!(
+            of(r#"{"peft_type": "LORA", "use_dora": true}"#)
+                .unwrap()
+                .contains("DoRA")
+        );
+        assert!(Config::parse(b"{}").is_none() && Config::parse(b"[").is_none());
+    }
+
+    #[test]
+    fn the_attribute_has_what_is_stated_and_fits_its_schema() {
+        let config = br#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": "none",
+            "modules_to_save": null, "peft_version": "0.17"}"#;
+        let attribute = Config::parse(config).unwrap().attribute();
+        let names: Vec<&str> = attribute.keys().map(String::as_str).collect();
+        assert_eq!(names, ["bias", "lora_alpha", "peft_type", "r"]);
+        let attribute = Value::Object(attribute);
+        crate::flow::schema::check("adapter", &attribute).unwrap();
+    }
+}
