@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(found.rank_of(0.7), Some(1));
         assert_eq!(found.rank_of(0.95), Some(3));
         assert_eq!(found.rank_of(0.9999), None);
-        assert_eq!(of(&falling(), 200, 12).rank_of(1.0), Some(12));
+        assert_eq!(of(&falling(), 200, 12).rank_of(0.9999), Some(7));
     }
 
     /// Exact in binary32: the bits of a mixed counter as a number from -1/2 to 1/2.
