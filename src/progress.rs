@@ -30,6 +30,10 @@ pub trait Progress: Sync {
     /// The stretch is over.
     fn end(&self);
 
+    /// From now on the thread that calls this does `what`: for those who ask where the time went.
+    /// Steps come again as often as they like.
+    fn step(&self, _what: &'static str) {}
+
     /// Whether the caller asked to stop.
     fn stopped(&self) -> bool;
 

@@ -24,6 +24,7 @@ pub struct Bar {
     /// Hints are for people at work, not for scripts.
     hints: bool,
     stretch: Mutex<Option<Stretch>>,
+    steps: Mutex<Steps>,
     signals: Arc<Signals>,
 }
 
@@ -65,8 +66,19 @@ impl Bar {
             face,
             hints,
             stretch: Mutex::new(None),
+            steps: Mutex::default(),
             signals,
         }
+    }
+
+    /// Where the time went since the first step: names and seconds, in the order of their first
+    /// time. The last step ends now.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(&'static str, f64)> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.go_on(None, Instant::now());
+        let seconds = |(what, time): &(&'static str, Duration)| (*what, time.as_secs_f64());
+        steps.times.iter().map(seconds).collect()
     }
 
     fn stretch(&self) -> std::sync::MutexGuard<'_, Option<Stretch>> {
@@ -131,8 +143,34 @@ impl Progress for Bar {
         }
     }
 
+    fn step(&self, what: &'static str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.go_on(Some(what), Instant::now());
+    }
+
     fn stopped(&self) -> bool {
         self.signals.received().is_some()
+    }
+}
+
+/// How long each step took.
+#[derive(Debug, Default)]
+struct Steps {
+    now: Option<(&'static str, Instant)>,
+    times: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    /// Ends the step that is under way, and begins another.
+    fn go_on(&mut self, what: Option<&'static str>, at: Instant) {
+        if let Some((what, begun)) = self.now.take() {
+            let took = at.saturating_duration_since(begun);
+            match self.times.iter_mut().find(|(name, _)| *name == what) {
+                Some((_, time)) => *time += took,
+                None => self.times.push((what, took)),
+            }
+        }
+        self.now = what.map(|what| (what, at));
     }
 }
 
@@ -215,6 +253,21 @@ mod tests {
         let times = [29, 30, 31, 59, 60].map(at);
         let due = times.map(|time| stretch.is_due(time));
         assert_eq!(due, [false, true, false, false, true]);
+    }
+
+    #[test]
+    fn steps_that_come_again_are_summed() {
+        let mut steps = Steps::default();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        steps.go_on(Some("choosing"), at(0));
+        steps.go_on(Some("coding"), at(1));
+        steps.go_on(Some("choosing"), at(3));
+        steps.go_on(None, at(7));
+        steps.go_on(None, at(9));
+        let times = steps.times.iter();
+        let times: Vec<_> = times.map(|(what, time)| (*what, time.as_secs())).collect();
+        assert_eq!(times, [("choosing", 5), ("coding", 2)]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ struct CheckedOut {
     removed: u64,
     logical_bytes: u64,
     written_bytes: u64,
+    merged: bool,
 }
 
 impl Report for CheckedOut {
@@ -35,10 +36,19 @@ impl Report for CheckedOut {
     fn human(&self, page: &mut Page) {
         let target = self.target.to_string_lossy();
         page.line(format_args!(
-            "checked out {} to {}",
+            "{} {} to {}",
+            if self.merged { "merged" } else { "checked out" },
             Tint::Id.on(&self.commit[..12]),
             escaped(&target)
         ));
+        if self.merged {
+            page.line(format_args!(
+                "  {} written ({})",
+                self.written,
+                size(self.written_bytes)
+            ));
+            return;
+        }
         let kept = self.files.saturating_sub(self.written);
         page.line(format_args!(
             "  {} written ({}), {kept} right already, {} removed; all verified",
@@ -113,6 +123,7 @@ pub(super) fn run(context: &Context, args: &CheckoutArgs) -> Result<()> {
         removed: report.removed,
         logical_bytes: report.logical_bytes,
         written_bytes: report.written_bytes,
+        merged: args.merge,
     })
 }
 

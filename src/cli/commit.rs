@@ -2,6 +2,7 @@
 //!
 //! May use: everything below.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -38,7 +39,11 @@ struct Committed {
     known_chunks: u64,
     predicted_bytes: u64,
     seconds: f64,
+    /// Where they went.
+    steps: BTreeMap<&'static str, f64>,
     notes: Vec<FileNote>,
+    #[serde(skip)]
+    timeline: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +96,9 @@ impl Report for Committed {
                 duration(self.seconds as u64)
             }
         ));
+        if let Some(timeline) = &self.timeline {
+            page.line(format_args!("  time    {timeline}"));
+        }
     }
 
     fn quiet(&self, page: &mut Page) {
@@ -161,9 +169,14 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
         );
     }
     let seconds = started.elapsed().as_secs_f64();
-    context
-        .out
-        .print(&Committed::of(report, branch, args.dry_run, seconds))
+    let mut committed = Committed::of(report, branch, args.dry_run, seconds);
+    let steps = context.progress.steps();
+    committed.timeline = (context.globals.verbose > 0).then(|| {
+        let step = |(what, seconds): &(&str, f64)| format!("{what} {seconds:.2} s");
+        steps.iter().map(step).collect::<Vec<_>>().join(", ")
+    });
+    committed.steps = steps.into_iter().collect();
+    context.out.print(&committed)
 }
 
 impl Committed {
@@ -182,6 +195,8 @@ impl Committed {
             known_chunks: report.chunks.known_chunks,
             predicted_bytes: report.chunks.predicted_bytes,
             seconds,
+            steps: BTreeMap::new(),
+            timeline: None,
             notes: report
                 .notes
                 .into_iter()

@@ -122,6 +122,7 @@ pub fn commit(
 ) -> Result<Report> {
     check_reference(&format!("{BRANCHES}{}", request.branch))
         .map_err(|rule| Error::usage(format!("'{}' is no name: {rule}", request.branch)))?;
+    progress.step("listing files");
     let scanned = scan(request.path, progress)?;
     let total = scanned.iter().map(|one| one.what.bytes()).sum();
     for _ in 0..TRIES {
@@ -149,6 +150,7 @@ fn try_commit(
     let table = &txn.head().table;
     let reference = format!("{BRANCHES}{}", request.branch);
     let parent = table.get(&reference);
+    progress.step("finding relatives");
     let (base, known) = find_base(&rebuilder, table, request, parent)?;
     let level = request.level;
     let writer = Writer {
@@ -160,6 +162,7 @@ fn try_commit(
     };
     let mut report = Report::new(base, request.kind);
     let leaves = write_files(&writer, scanned, &known, &mut report)?;
+    progress.step("publishing");
     let tree = tree::write(&txn, &leaves)?;
     let parents: Vec<_> = parent.into_iter().collect();
     if let Some(parent) = parent {
@@ -352,7 +355,9 @@ fn write_file(
                 Some(folder) => hint::changed_by_factors(writer, folder, path, &parsed, files)?,
                 None => (BTreeMap::new(), Written::default()),
             };
+            writer.progress.step("choosing predictions");
             let approaches = choose::choose(writer, path, &file, &parsed, files, others, made)?;
+            writer.progress.step("coding");
             let (manifest, mut written) = write::file(writer, &file, &parsed, &approaches)?;
             written.add(&of_factors);
             Ok((manifest, written))

@@ -1,13 +1,14 @@
 //! An adapter's version to the full model: its base with the adapter merged in.
 //!
-//! May use: tiers 0 to 5. Holds: the weights are those that PEFT's own merge gives on a processor
-//! in the base's type, where its sums are fused in rising order; on every machine the same bits.
+//! May use: tiers 0 to 5. Holds: the weights are those that PEFT's `merge_and_unload` gives on a
+//! processor whose sums are fused in rising order; on every machine the same bits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use store_format::commit::{Commit, Derivation};
+use store_format::dtype::DType;
 use store_format::ids::CommitId;
 
 use crate::error::{Error, Kind, Result};
@@ -178,7 +179,7 @@ fn changed(base: &BaseTensor, adapter: &Relatives) -> Result<Option<ByRecipe>> {
         let way = Adapter {
             scale: layer.scale,
             order: Order::Fused,
-            change: shape.dtype,
+            change: DType::F32,
             by_input: layer.by_input,
         };
         let sources = vec![base.clone(), layer.a.clone(), layer.b.clone()];

@@ -86,3 +86,29 @@ fn an_empty_store_has_no_log() {
         "{err}"
     );
 }
+
+#[test]
+fn a_commit_says_where_the_time_went_when_asked() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("a", "1");
+    let printed = sandbox.at_work(&["commit", "-m", "first", "-v"]);
+    let time = printed.lines().last().expect("a line");
+    assert!(time.starts_with("  time    listing files 0."), "{printed}");
+    for step in [
+        "finding relatives",
+        "choosing predictions",
+        "coding",
+        "publishing",
+    ] {
+        assert!(time.contains(step), "{printed}");
+    }
+    sandbox.write("a", "2");
+    let steps = &sandbox.json(&["commit", "-m", "second"])[0]["steps"];
+    assert!(steps["coding"].is_number(), "{steps}");
+    sandbox.write("a", "3");
+    assert!(
+        !sandbox
+            .at_work(&["commit", "-m", "third"])
+            .contains("coding")
+    );
+}
