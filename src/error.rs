@@ -121,7 +121,12 @@ impl Error {
             E::Interrupted => Kind::Interrupted,
             _ => Kind::Io,
         };
-        Self::new(kind, format!("cannot {action} '{}'", path.display())).because(source)
+        let error = Self::new(kind, format!("cannot {action} '{}'", path.display()));
+        let error = error.because(source);
+        if kind == Kind::Full {
+            return error.hint("free some space and try again; what was stored before is whole");
+        }
+        error
     }
 
     /// The same failure, with what caused it.

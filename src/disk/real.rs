@@ -175,12 +175,13 @@ struct RealDraft {
 
 impl Draft for RealDraft {
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        // A failure may have reserved a part.
+        self.reserved_bytes = self.reserved_bytes.max(bytes);
         match fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
-            Ok(()) => self.reserved_bytes = bytes,
-            Err(Errno::NOSPC) => return Err(Errno::NOSPC.into()),
-            Err(_) => {} // a system that cannot reserve: the writes will tell
+            Err(Errno::NOSPC) => Err(Errno::NOSPC.into()),
+            // A system that cannot reserve: the writes will tell.
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -147,9 +147,14 @@ impl PackWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let end = self.written_bytes + bytes.len() as u64;
         if end > self.reserved_bytes {
+            // In large steps, so that the file lies together; on a disk that is nearly full only
+            // what is needed.
             self.reserved_bytes = end + RESERVE_BYTES;
-            let reserved = self.draft.reserve(self.reserved_bytes);
-            reserved.at("reserve room for", &self.path)?;
+            if self.draft.reserve(self.reserved_bytes).is_err() {
+                self.reserved_bytes = end;
+                let reserved = self.draft.reserve(end);
+                reserved.at("reserve room for", &self.path)?;
+            }
         }
         self.hasher.update(bytes);
         self.draft.append(bytes).at("write to", &self.path)?;
