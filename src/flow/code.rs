@@ -38,6 +38,8 @@ pub struct Writer<'a> {
     pub level: Level,
     /// Who is told.
     pub progress: &'a dyn Progress,
+    /// Whether packs that are full stay where the work stops before its end.
+    pub keeps: bool,
 }
 
 /// What became of a file.

@@ -159,6 +159,7 @@ fn try_commit(
         pool,
         level,
         progress,
+        keeps: !request.dry_run,
     };
     let mut report = Report::new(base, request.kind);
     let leaves = write_files(&writer, scanned, &known, &mut report)?;

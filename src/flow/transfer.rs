@@ -34,9 +34,6 @@ const IN_FLIGHT: Budget = Budget {
 /// Records behind each other, side chunks included.
 const CHAIN_MAX: usize = 2 * limits::DEPTH_MAX as usize;
 
-/// Bytes after which packs that are full get their names.
-const KEPT_EVERY_BYTES: u64 = 16 << 20;
-
 /// What is to be transferred.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -337,7 +334,6 @@ pub fn copy(
     pool: &Pool,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut kept_bytes = 0;
     // What a record needs is of a lower rank: it was appended before the next rank begins.
     for ranked in plan.records.chunk_by(|(_, a), (_, b)| rank(a) == rank(b)) {
         let jobs = ranked.iter().map(|(id, place)| {
@@ -357,12 +353,7 @@ pub fn copy(
             txn.append_stored(&record)?;
             let header = &record.header;
             progress.advance(header.plain_bytes, header.stored_bytes);
-            kept_bytes += header.stored_bytes;
-            if kept_bytes >= KEPT_EVERY_BYTES {
-                kept_bytes = 0;
-                txn.keep_full_packs()?;
-            }
-            Ok(())
+            txn.keep_full_packs()
         })?;
     }
     Ok(())

@@ -72,6 +72,10 @@ pub fn file(
                 }
                 chunks[at] = Some(done.chunk);
                 append(writer, done, &mut written)?;
+                // What stops here goes on from there when it is repeated.
+                if writer.keeps {
+                    writer.txn.keep_full_packs()?;
+                }
             }
             writer.progress.check()
         },

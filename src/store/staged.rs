@@ -52,6 +52,7 @@ struct State {
     files: Vec<StagedFile>,
     /// The file that records of a kind go to, by the kind's number.
     current: [Option<usize>; 2],
+    full_packs: usize,
     failed: bool,
     finished: Option<Vec<WrittenPack>>,
 }
@@ -126,6 +127,7 @@ impl Staged {
         state.rows.insert(header.id, place);
         if writer.bytes() >= full_bytes {
             file.end()?;
+            state.full_packs += 1;
             state.current = state.current.map(|c| c.filter(|current| *current != index));
         }
         Ok(())
@@ -204,16 +206,33 @@ impl Staged {
         written.collect()
     }
 
-    /// Takes note that a pack has another name now.
-    pub fn renamed(&self, index: usize, path: String) {
+    /// How many packs are full.
+    #[must_use]
+    pub fn full_packs(&self) -> usize {
+        self.lock().full_packs
+    }
+
+    /// Gives packs their names by `name`; nobody looks for them meanwhile.
+    ///
+    /// # Errors
+    /// What `name` fails with.
+    pub fn rename(
+        &self,
+        packs: &[(usize, String)],
+        name: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let mut state = self.lock();
-        if let Some(file) = state.files.get_mut(index) {
-            if let FileState::Written(pack) = &mut file.state {
-                pack.path.clone_from(&path);
+        name()?;
+        for (index, path) in packs {
+            if let Some(file) = state.files.get_mut(*index) {
+                if let FileState::Written(pack) = &mut file.state {
+                    pack.path.clone_from(path);
+                }
+                file.opened = None;
+                file.path.clone_from(path);
             }
-            file.opened = None;
-            file.path = path;
         }
+        Ok(())
     }
 
     /// Ends every file, durably; asked again, it gives the same packs.

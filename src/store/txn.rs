@@ -4,7 +4,7 @@
 //! that a collection may have taken: what was found here is looked for again before the end.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store_format::ids::RecordId;
@@ -45,6 +45,8 @@ pub struct Txn {
     head: Head,
     reader: Reader,
     staged: Arc<Staged>,
+    /// How many full packs have their names.
+    kept_packs: AtomicUsize,
     lost: Lost,
     /// What was found in the store and is depended on.
     found: Mutex<HashSet<RecordId>>,
@@ -82,6 +84,7 @@ impl Txn {
                 staged: Some(Arc::clone(&staged)),
             },
             staged,
+            kept_packs: AtomicUsize::new(0),
             lost: Lost::load(&**disk)?,
             found: Mutex::default(),
         })
@@ -189,11 +192,16 @@ impl Txn {
 
     /// Gives the packs that are full their names before the end, so that a repetition of what
     /// stops here finds them. Their records are found by everybody from now on: only what was
-    /// checked may have been appended.
+    /// checked may have been appended, each after all that it needs. Costs nothing where no pack
+    /// has become full since.
     ///
     /// # Errors
     /// A failure of the disk.
     pub fn keep_full_packs(&self) -> Result<()> {
+        let full = self.staged.full_packs();
+        if self.kept_packs.swap(full, Ordering::Relaxed) == full {
+            return Ok(());
+        }
         let written = self.staged.written();
         let unnamed = |pack: &WrittenPack| pack.path != paths::pack(&pack.id);
         let (numbers, new): (Vec<_>, Vec<_>) = written
@@ -206,11 +214,12 @@ impl Txn {
         }
         let all: Vec<_> = written.into_iter().map(|(_, pack)| pack).collect();
         self.declare(&all)?;
-        advance::name_packs(&*self.shared.disk, &new)?;
-        for (number, pack) in numbers.into_iter().zip(new) {
-            self.staged.renamed(number, paths::pack(&pack.id));
-        }
-        Ok(())
+        let names = numbers.into_iter().zip(&new);
+        let names: Vec<_> = names
+            .map(|(number, pack)| (number, paths::pack(&pack.id)))
+            .collect();
+        self.staged
+            .rename(&names, || advance::name_packs(&*self.shared.disk, &new))
     }
 
     /// Makes all that was appended durable, then moves references, all or none. Acknowledged

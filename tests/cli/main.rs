@@ -5,6 +5,7 @@ mod care;
 mod cat;
 mod checkout;
 mod clone;
+mod commit;
 mod config;
 mod derive;
 mod diff;
@@ -160,6 +161,30 @@ impl Sandbox {
         let documents = printed.lines().map(serde_json::from_str);
         documents.map(|document| document.expect("JSON")).collect()
     }
+}
+
+/// How many packs of a store have their names.
+pub(crate) fn named_packs(store: &Path) -> usize {
+    let shards = std::fs::read_dir(store.join("packs")).into_iter().flatten();
+    shards
+        .flatten()
+        .flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten())
+        .flatten()
+        .filter(|file| file.path().extension().is_some_and(|end| end == "idx"))
+        .count()
+}
+
+/// Bytes that do not compress.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut out = Vec::with_capacity(bytes);
+    while out.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out
 }
 
 /// A safetensors file of F32 tensors, each with a shape and one value for all elements.

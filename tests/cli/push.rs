@@ -85,38 +85,18 @@ fn commits_of_others_are_not_lost_without_a_word() {
     assert!(forced.contains(" forced\n"), "{forced}");
 }
 
-/// Bytes that do not compress.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let mut out = Vec::with_capacity(bytes);
-    while out.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out
-}
-
 #[test]
 fn a_push_that_was_killed_is_repeated_and_sends_what_is_missing() {
     let sandbox = two_stores();
-    std::fs::write(sandbox.path().join("a/big.bin"), noise(150 << 20)).unwrap();
+    std::fs::write(sandbox.path().join("a/big.bin"), crate::noise(150 << 20)).unwrap();
     commit(&sandbox, "a");
     let mut child = sandbox
         .command(&["-C", "a", "push", "../team", "-q"])
         .spawn()
         .unwrap();
     // Killed as soon as the first full pack has its name.
-    let packs = sandbox.path().join("team/packs");
-    let has_pack = || {
-        let shards = std::fs::read_dir(&packs).into_iter().flatten().flatten();
-        shards
-            .flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten())
-            .flatten()
-            .any(|file| file.path().extension().is_some_and(|end| end == "idx"))
-    };
-    while !has_pack() && child.try_wait().unwrap().is_none() {
+    let team = sandbox.path().join("team");
+    while crate::named_packs(&team) == 0 && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
     child.kill().unwrap();
