@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use store_format::FormatError;
 use store_format::dtype::DType;
-use store_format::limits::CHUNK_BYTES_MAX;
+use store_format::limits::{CHUNK_BYTES_MAX, SOURCE_BYTES_MAX};
 
 use self::wire::{Reader, put_number};
 
@@ -28,8 +28,6 @@ use self::wire::{Reader, put_number};
 const ELEMENTS_MAX: u64 = 1 << 50;
 /// Source tensors of one recipe.
 const SOURCES_MAX: usize = 64;
-/// Source bytes that one range may ask for: bounds the reader's memory.
-const SOURCE_BYTES_MAX: u64 = 512 << 20;
 /// Elements that pass through the stack at a time: their values stay in the first cache.
 const BLOCK: usize = 2048;
 
@@ -233,6 +231,17 @@ impl Recipe {
         Self::new(target, sources, view, step)
     }
 
+    /// About how many bytes of memory the recipe takes: what a reader that keeps it counts.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let step = match &self.step {
+            Step::LowRank(low_rank) => low_rank.a().len() + low_rank.b().len(),
+            Step::Same | Step::Cast | Step::Linear(_) | Step::Adapter(_) | Step::Quantise(_) => 0,
+        };
+        let view = self.view.as_ref().map_or(0, gather::Gather::held_bytes);
+        size_of::<Self>() + SOURCES_MAX * size_of::<Shape>() + view + step
+    }
+
     /// How many sources the base takes; the others belong to the step.
     fn base_sources(&self) -> usize {
         self.view.as_ref().map_or(1, |view| view.source_count())
@@ -299,7 +308,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`FormatError`] for a range outside the tensor, off the borders of its blocks, or one
-    /// that needs more than 512 MiB of sources.
+    /// that needs more source bytes than a record may have.
     pub fn sources(&self, first: u64, count: u64) -> Result<Vec<SourceRange>, FormatError> {
         self.check_range(first, count)?;
         let mut ranges = self.base_ranges(first, count)?;
@@ -335,7 +344,10 @@ impl Recipe {
                 )?);
             }
         }
-        let total: u64 = ranges.iter().map(|range| range.bytes).sum();
+        // A million ranges of 2^53 bytes each would overflow.
+        let total = ranges
+            .iter()
+            .fold(0, |sum: u64, range| sum.saturating_add(range.bytes));
         if total > SOURCE_BYTES_MAX {
             return Err(FormatError::TooLarge {
                 field: "source bytes of a range",

@@ -176,7 +176,7 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn mutated_models_and_residuals_do_no_harm() {
-    let cases = include_str!("second_reader/vectors/residual.txt");
+    let cases = include_str!("../store-format/testdata/vectors/residual.txt");
     let seeds: Vec<_> = cases
         .lines()
         .map(|line| {
@@ -202,7 +202,7 @@ fn mutated_models_and_residuals_do_no_harm() {
 
 #[test]
 fn mutated_predictions_do_no_harm() {
-    let cases = include_str!("second_reader/vectors/predictors.txt");
+    let cases = include_str!("../store-format/testdata/vectors/predictors.txt");
     let seeds: Vec<_> = cases
         .lines()
         .map(|line| {

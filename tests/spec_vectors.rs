@@ -8,7 +8,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sparse_store::codec::residual::{self, Model, Prediction, Statistics, TensorShape};
+use sparse_store::codec::residual::{Model, Prediction, Statistics, TensorShape};
+use sparse_store::codec::{self, residual};
+use sparse_store::flow::predicted::{self, Place};
 use sparse_store::predict::adapter::{Adapter, Order};
 use sparse_store::predict::gather::{Gather, Rows, Run, Runs};
 use sparse_store::predict::linear::Linear;
@@ -16,6 +18,8 @@ use sparse_store::predict::low_rank::LowRank;
 use sparse_store::predict::quantise::{Meeting, Quantise, Rounding, Scale};
 use sparse_store::predict::{Recipe, Shape, Step};
 use store_format::dtype::DType;
+use store_format::ids::ChunkId;
+use store_format::record::{Predictor, RecordHeader};
 
 /// Marsaglia's xorshift.
 struct Random(u64);
@@ -70,9 +74,13 @@ fn hex(bytes: &[u8]) -> String {
     if out.is_empty() { "-".into() } else { out }
 }
 
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("store-format/testdata")
+}
+
 /// The recorded cases of a file; where golden files are written, the given ones first.
 fn recorded(name: &str, written: &str) -> String {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/second_reader/vectors");
+    let folder = testdata().join("vectors");
     if std::env::var_os("SPARSE_WRITE_GOLDEN").is_some() {
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join(name), written).expect("a file");
@@ -247,6 +255,53 @@ fn predictors_predict_the_same_bits_as_ever() {
         recorded("predictors.txt", &out) == out,
         "predictions changed"
     );
+}
+
+/// The golden records are made by hand; this is the program's word on them.
+#[test]
+fn golden_records_of_every_predictor_come_to_their_ids() {
+    let numbers: Vec<u8> = [1.0_f32, 2.0, 3.0, 4.0]
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    for predictor in [
+        Predictor::LowRank,
+        Predictor::Adapter,
+        Predictor::Gather,
+        Predictor::Cast,
+        Predictor::Linear,
+        Predictor::Quantise,
+    ] {
+        let name = format!("v1/record-{}.bin", predictor.name());
+        let record = fs::read(testdata().join(&name)).expect("a golden file");
+        let header = RecordHeader::decode(&record).expect("a header of nothing coded");
+        let recipe = &header.recipe;
+        let (first, place) = predicted::parse_parameters(&recipe.predictor_parameters)
+            .expect("parameters of the predictor");
+        let Place::Inline(bytes) = place else {
+            panic!("{name}: the recipe is not inline");
+        };
+        let tensor = Recipe::parse(bytes).expect("a recipe");
+        assert_eq!(tensor.to_bytes(), bytes, "{name}");
+        assert_eq!(predicted::predictor_of(&tensor), predictor);
+        let mut sources = Vec::new();
+        for part in recipe.sources.iter().flat_map(|view| &view.parts) {
+            assert_eq!(part.chunk, ChunkId::of(&numbers), "{name}");
+            sources.extend(&numbers[part.start as usize..][..part.bytes as usize]);
+        }
+        let bytes = header.plain_bytes;
+        let prediction = predicted::predict(&tensor, first, &sources, bytes, recipe.coding)
+            .expect("a prediction");
+        let plain = codec::decode(
+            recipe,
+            &[],
+            prediction.as_prediction(),
+            None,
+            bytes as usize,
+        );
+        let id = ChunkId::of(&plain.expect("the plain bytes"));
+        assert_eq!(header.id, id.into(), "{name}");
+    }
 }
 
 /// The steps that do arithmetic.

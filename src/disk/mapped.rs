@@ -35,6 +35,17 @@ impl Mapped {
         Ok(Self(Kept::File(Arc::new(map))))
     }
 
+    /// Gives back the memory of pages that were read, which come again when they are read again:
+    /// for what was read once from end to end.
+    pub fn let_go(&self) {
+        if let Kept::File(map) = &self.0 {
+            // SAFETY: the mapping is read-only, so no page holds anything but the file's bytes.
+            let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            // A system that does not follow keeps the pages: no harm.
+            drop(advised);
+        }
+    }
+
     /// Holds bytes in memory: for stores that cannot be mapped, and for tests.
     #[must_use]
     pub fn of_bytes(bytes: Vec<u8>) -> Self {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use store_format::FormatError;
 use store_format::ids::ChunkId;
 use store_format::layout::Tensor;
 use store_format::limits;
@@ -109,7 +110,10 @@ impl ByRecipe {
     /// A range outside the tensor.
     pub fn view(&self, first: u64, bytes: u64) -> Result<Option<View>> {
         let count = predicted::elements(&self.recipe, bytes)?;
-        let ranges = self.recipe.sources(first, count)?;
+        let ranges = match self.recipe.sources(first, count) {
+            Err(FormatError::TooLarge { .. }) => return Ok(None),
+            ranges => ranges?,
+        };
         let total: u64 = ranges.iter().map(|range| range.bytes).sum();
         let mut view = View::default();
         for range in ranges {

@@ -234,7 +234,7 @@ fn new_notes(
         (Standing::Behind, ..) | (_, _, None) => Ok(None),
         (Standing::Ahead, _, Some(there)) | (Standing::Apart, None, Some(there)) => Ok(Some(there)),
         (Standing::Apart, Some(here), Some(there)) => {
-            unite::unite(txn, rebuilder, here, there, &request.signature).map(Some)
+            unite::commits(txn, rebuilder, here, there, &request.signature).map(Some)
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod fsck;
 mod fsck_graph;
 pub mod hint;
 pub mod history;
+pub mod ignored;
 pub mod list;
 pub mod made;
 pub mod naming;

@@ -4,12 +4,11 @@
 //! id, the other 62, then the attachments by id. Holds: nothing is ever replaced, the newest of a
 //! namespace wins in views only; a look-up reads three trees, whatever their number.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use store_format::commit::{Attachment, Attribute, Commit};
 use store_format::ids::{AttachmentId, CommitId, TreeId};
-use store_format::limits;
 use store_format::record::Kind;
 use store_format::reference::{Change, NOTES, ReferenceTable};
 use store_format::tree::{Entry, Node, Tree};
@@ -17,6 +16,7 @@ use store_format::tree::{Entry, Node, Tree};
 use crate::error::{Error, Result};
 use crate::flow::commit::Signature;
 use crate::flow::read::Rebuilder;
+use crate::flow::unite::{self, misplaced};
 use crate::flow::{closure, tree};
 use crate::store::Store;
 use crate::store::advance::{Deed, Outcome};
@@ -90,12 +90,6 @@ impl<'r> Notes<'r> {
 /// As [`Notes::of`].
 pub fn of(rebuilder: &Rebuilder, table: &ReferenceTable, commit: &CommitId) -> Result<Vec<Note>> {
     Notes::open(rebuilder, table)?.of(commit)
-}
-
-fn misplaced(name: &str) -> Error {
-    Error::corrupt(format!(
-        "'{name}' does not belong where it stands in the notes"
-    ))
 }
 
 fn digits(commit: &CommitId) -> (String, String) {
@@ -184,7 +178,7 @@ fn try_attach(
         .transpose()?;
     let added = alone(&txn, &attachment.commit, id)?;
     let tree = match &old_tree {
-        Some(old) => unite(&txn, &rebuilder, &old.tree, &added)?,
+        Some(old) => unite::trees(&txn, &rebuilder, &old.tree, &added)?,
         None => added,
     };
     if old_tree.is_some_and(|old| old.tree == tree) {
@@ -244,88 +238,4 @@ fn put_commit(
         attributes: Vec::new(),
     };
     tree::put(txn, Kind::Commit, &commit)
-}
-
-/// The notes of two sides: everything that one of them holds. Only trees that differ are read.
-/// What is new is appended; both sides must be readable through the transaction.
-///
-/// # Errors
-/// `Corrupt` where a name stands for two things; damaged or missing trees; failures of the disk.
-pub fn unite(txn: &Txn, rebuilder: &Rebuilder, a: &TreeId, b: &TreeId) -> Result<TreeId> {
-    unite_within(txn, rebuilder, a, b, 0)
-}
-
-fn unite_within(
-    txn: &Txn,
-    rebuilder: &Rebuilder,
-    a: &TreeId,
-    b: &TreeId,
-    depth: usize,
-) -> Result<TreeId> {
-    if a == b {
-        return Ok(*a);
-    }
-    if depth > limits::TREE_DEPTH_MAX {
-        return Err(Error::corrupt("the trees of the notes lie too deep"));
-    }
-    let (a, b) = (rebuilder.object::<Tree>(a)?, rebuilder.object::<Tree>(b)?);
-    let names: BTreeSet<&String> = a
-        .entries
-        .iter()
-        .chain(&b.entries)
-        .map(|e| &e.name)
-        .collect();
-    let mut entries = Vec::with_capacity(names.len());
-    for name in names {
-        let node = match (a.get(name), b.get(name)) {
-            (Some(ours), Some(theirs)) => match (&ours.node, &theirs.node) {
-                (Node::Tree(ours), Node::Tree(theirs)) => {
-                    Node::Tree(unite_within(txn, rebuilder, ours, theirs, depth + 1)?)
-                }
-                (ours, theirs) if ours == theirs => ours.clone(),
-                _ => return Err(misplaced(name)),
-            },
-            (Some(one), None) | (None, Some(one)) => one.node.clone(),
-            (None, None) => continue,
-        };
-        // What is taken over must outlive a collection that runs meanwhile.
-        let taken = match &node {
-            Node::Tree(id) => txn.contains(&(*id).into()),
-            Node::Attachment(id) => txn.contains(&(*id).into()),
-            Node::File { .. } | Node::Symlink(_) => return Err(misplaced(name)),
-        };
-        if !taken {
-            return Err(Error::not_found(format!(
-                "'{name}' of the notes is missing"
-            )));
-        }
-        let name = name.clone();
-        entries.push(Entry { name, node });
-    }
-    tree::put(txn, Kind::Tree, &Tree { entries })
-}
-
-/// The commit for `notes` that unites two sides: one of them where it holds all, else a new one
-/// with both as parents.
-///
-/// # Errors
-/// As [`unite`].
-pub fn unite_commits(
-    txn: &Txn,
-    rebuilder: &Rebuilder,
-    ours: CommitId,
-    theirs: CommitId,
-    signature: &Signature,
-) -> Result<CommitId> {
-    let our_tree = rebuilder.object::<Commit>(&ours)?.tree;
-    let their_tree = rebuilder.object::<Commit>(&theirs)?.tree;
-    let tree = unite(txn, rebuilder, &our_tree, &their_tree)?;
-    if tree == our_tree {
-        return Ok(ours);
-    }
-    if tree == their_tree {
-        return Ok(theirs);
-    }
-    let message = "unite the attachments of two stores".to_owned();
-    put_commit(txn, tree, vec![ours, theirs], message, signature)
 }

@@ -249,14 +249,13 @@ impl Rebuilder {
         if let Some(kept) = recipes().entries.get(side) {
             return Ok(Arc::clone(kept));
         }
-        let bytes = self.side(side)?;
-        let recipe = Arc::new(predict::Recipe::parse(bytes.bytes())?);
+        let recipe = Arc::new(predict::Recipe::parse(self.side(side)?.bytes())?);
+        let bytes = recipe.held_bytes();
         let mut kept = recipes();
-        if kept.entries.len() >= MODELS_KEPT || kept.bytes + bytes.bytes().len() > RECIPE_BYTES_KEPT
-        {
+        if kept.entries.len() >= MODELS_KEPT || kept.bytes + bytes > RECIPE_BYTES_KEPT {
             *kept = Recipes::default();
         }
-        kept.bytes += bytes.bytes().len();
+        kept.bytes += bytes;
         kept.entries.insert(*side, Arc::clone(&recipe));
         Ok(recipe)
     }

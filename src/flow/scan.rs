@@ -2,10 +2,11 @@
 //!
 //! May use: `error`, `progress`, `store_format`. Reads names and stats only, never contents.
 //!
-//! Decided here: `.git`, `.sparse` and what an interrupted checkout left are left out; a link to something inside the scanned
-//! directory stays a link, a link to a file elsewhere (as in a Hugging Face cache) is taken as
-//! that file; devices, pipes, sockets, dangling links, links to directories elsewhere and names
-//! that are not UTF-8 or not allowed in a tree are refused.
+//! Decided here: `.git`, `.sparse`, what an interrupted checkout left and what a `.sparseignore`
+//! names are left out, and directories that hold nothing else; a link to something inside the
+//! scanned directory stays a link, a link to a file elsewhere (as in a Hugging Face cache) is
+//! taken as that file; devices, pipes, sockets, dangling links, links to directories elsewhere and
+//! names that are not UTF-8 or not allowed in a tree are refused.
 
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +17,7 @@ use store_format::limits;
 use store_format::tree::check_name;
 
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::flow::ignored::Rules;
 use crate::flow::output::UNFINISHED;
 use crate::progress::{Note, Progress};
 
@@ -98,6 +100,7 @@ pub fn scan(path: &Path, progress: &dyn Progress) -> Result<Vec<Scanned>> {
     let mut scan = Scan {
         root: path.canonicalize().at("read", path)?,
         found: vec![],
+        rules: Rules::default(),
         progress,
     };
     if metadata.is_dir() {
@@ -117,6 +120,7 @@ pub fn scan(path: &Path, progress: &dyn Progress) -> Result<Vec<Scanned>> {
 struct Scan<'p> {
     root: PathBuf,
     found: Vec<Scanned>,
+    rules: Rules,
     progress: &'p dyn Progress,
 }
 
@@ -129,7 +133,9 @@ impl Scan<'_> {
                 "directories lie too deep within each other",
             ));
         }
+        self.rules.enter(directory)?;
         let mut names = Vec::new();
+        let mut left_out = false;
         for entry in std::fs::read_dir(directory).at("list", directory)? {
             let entry = entry.at("list", directory)?;
             let name = entry.file_name();
@@ -137,9 +143,14 @@ impl Scan<'_> {
             if bytes == b".git" || bytes == b".sparse" || bytes.starts_with(UNFINISHED.as_bytes()) {
                 continue;
             }
+            let is_dir = entry.file_type().at("read", entry.path())?.is_dir();
+            if self.rules.leave_out(&entry.path(), is_dir) {
+                left_out = true;
+                continue;
+            }
             names.push(text_of(&name, &entry.path())?.to_owned());
         }
-        if names.is_empty() && !relative.is_empty() {
+        if names.is_empty() && !left_out && !relative.is_empty() {
             self.found.push(Scanned {
                 path: relative.into(),
                 what: What::EmptyDirectory,
@@ -156,6 +167,7 @@ impl Scan<'_> {
             let metadata = std::fs::symlink_metadata(&path).at("read", &path)?;
             self.entry(&path, relative, &metadata, depth)?;
         }
+        self.rules.leave();
         Ok(())
     }
 

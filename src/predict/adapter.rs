@@ -10,6 +10,8 @@ use super::{BLOCK, Output, Shape, SourceRange, float, invalid, widen_at};
 
 /// The largest rank of an adapter.
 const RANK_MAX: u64 = 4096;
+/// Elements of both factors that one range may need: they are widened before the product.
+const FACTORS_MAX: u64 = 1 << 26;
 
 /// How a term is added to the sum of an element of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +164,16 @@ impl Adapter {
         } else {
             (first / target.cols, (first + count - 1) / target.cols + 1)
         };
+        let needed = a
+            .elements()
+            .saturating_add((until - from).saturating_mul(b.cols));
+        if needed > FACTORS_MAX {
+            return Err(FormatError::TooLarge {
+                field: "elements of an adapter's factors",
+                value: needed,
+                max: FACTORS_MAX,
+            });
+        }
         let (_, bytes) = a.span(0, a.elements())?;
         let a_range = SourceRange {
             source: at,

@@ -14,6 +14,9 @@ use store_format::limits::CHUNK_BYTES_MAX;
 use super::wire::{Reader, put_number};
 use super::{ELEMENTS_MAX, SOURCES_MAX, Shape, SourceRange, invalid};
 
+/// Columns of a transposed tensor that one range may touch, each a range of the source.
+const COLUMNS_MAX: u64 = 1 << 20;
+
 /// Where each row of the base comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rows {
@@ -96,6 +99,14 @@ impl Gather {
 
     pub(super) fn source_count(&self) -> usize {
         usize::from(self.sources)
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        let rows = match &self.rows {
+            Rows::Listed(runs) => runs.held_bytes(),
+            Rows::Same | Rows::Swap { .. } | Rows::Transposed => 0,
+        };
+        rows + self.cols.as_ref().map_or(0, Runs::held_bytes)
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
@@ -256,6 +267,15 @@ impl Gather {
                 } else {
                     0..cols
                 };
+                // Two elements may touch every column: not a thing to list before it is counted.
+                let touched = cols.end - cols.start;
+                if touched > COLUMNS_MAX {
+                    return Err(FormatError::TooLarge {
+                        field: "transposed columns of a range",
+                        value: touched,
+                        max: COLUMNS_MAX,
+                    });
+                }
                 cols.map(|col| piece(0, col * wide + row, last + 1 - row))
                     .collect()
             }
@@ -366,24 +386,20 @@ impl Gather {
             }
             (Rows::Transposed, _) => self.place_transposed(sources, base, first, parts, out),
             (rows, cols) => {
-                // One slice a source row, in the order of the target's rows.
                 let (_, row_bytes) = sources[0].span(0, sources[0].cols)?;
-                let row_bytes = row_bytes as usize;
                 let last = (first + count - 1) / base.cols;
                 let pieces = self.pieces(sources, base, first, count)?;
                 let parts = self.slices(&pieces, parts)?;
-                let lines = lines(rows, row, last, &parts, row_bytes, &pieces)?;
+                let skipped = base.dtype.bytes_of(first - row * base.cols).unwrap_or(0);
                 let (_, wide) = base.span(0, base.cols)?;
-                let skipped = (base.dtype.bytes_of(first - row * base.cols).unwrap_or(0)) as usize;
-                copy_lines(
-                    &lines,
-                    cols.as_ref(),
-                    base.dtype.block().1 as usize,
-                    wide as usize,
-                    skipped,
+                let lines = Lines {
+                    cols: cols.as_ref(),
+                    width: base.dtype.block().1 as usize,
+                    chosen: vec![0; wide as usize],
+                    skipped: skipped as usize,
                     out,
-                );
-                Ok(())
+                };
+                place_rows(rows, row, last, row_bytes as usize, &pieces, &parts, lines)
             }
         }
     }
@@ -401,17 +417,15 @@ impl Gather {
         let (row, last) = (first / base.cols, (first + count - 1) / base.cols);
         let rows = (last + 1 - row) as usize;
         let wide = sources[0].cols as usize;
-        let whole: Vec<&[u8]> = match parts {
-            [all] if rows == wide => all.chunks_exact(wide * width).collect(),
-            parts => parts.to_vec(),
-        };
         let first_col = if row == last && rows != wide {
             first % base.cols
         } else {
             0
         };
         let skipped = first - row * base.cols - first_col;
-        for (at, line) in whole.iter().enumerate() {
+        let line_bytes = rows * width;
+        let lines = parts.iter().flat_map(|part| part.chunks_exact(line_bytes));
+        for (at, line) in lines.enumerate() {
             for (r, element) in line.chunks_exact(width).enumerate() {
                 let place = (r as u64 * base.cols + at as u64).checked_sub(skipped);
                 if let Some(place) = place.filter(|&place| place < count) {
@@ -455,66 +469,75 @@ fn listed_elements(
     Ok(pieces)
 }
 
-/// The source row of each target row in `row..=last`; `None` for zeros.
-fn lines<'a>(
-    rows: &Rows,
-    row: u64,
-    last: u64,
-    parts: &[&'a [u8]],
-    row_bytes: usize,
-    pieces: &[Piece],
-) -> Result<Vec<Option<&'a [u8]>>, FormatError> {
-    if let (Rows::Swap { a, b }, [part]) = (rows, parts) {
-        let from = row / (a * b) * (a * b);
-        let lines = (row..=last).map(|t| {
-            let (outer, within) = (t / (a * b), t % (a * b));
-            let source = outer * a * b + within % a * b + within / a - from;
-            part.get(source as usize * row_bytes..(source as usize + 1) * row_bytes)
-        });
-        return Ok(lines.collect());
-    }
-    let mut lines = Vec::new();
-    let mut parts = parts.iter();
-    for piece in pieces {
-        if piece.source.is_none() {
-            // For zeros a piece of this kind counts rows.
-            lines.extend((0..piece.bytes).map(|_| None));
-        } else if let Some(part) = parts.next() {
-            lines.extend(part.chunks_exact(row_bytes).map(Some));
-        } else {
-            return invalid("a view has a part for each of its pieces");
-        }
-    }
-    Ok(lines)
+/// Rows of the target that are filled one after the other.
+struct Lines<'a> {
+    cols: Option<&'a Runs>,
+    /// Bytes of an element.
+    width: usize,
+    /// A row of the target.
+    chosen: Vec<u8>,
+    /// Bytes of the next row that lie before the range.
+    skipped: usize,
+    /// What is not filled yet.
+    out: &'a mut [u8],
 }
 
-/// Copies lines, or the chosen columns of them, leaving out the first `skipped` bytes.
-fn copy_lines(
-    lines: &[Option<&[u8]>],
-    cols: Option<&Runs>,
-    width: usize,
-    wide: usize,
-    skipped: usize,
-    out: &mut [u8],
-) {
-    let mut chosen = vec![0; wide];
-    let mut at = 0;
-    for (i, line) in lines.iter().enumerate() {
-        match (line, cols) {
-            (None, _) => chosen.fill(0),
-            (Some(line), None) => chosen.copy_from_slice(line),
+impl Lines<'_> {
+    /// Fills the next row from a row of a source, or with zeros.
+    fn put(&mut self, line: Option<&[u8]>) {
+        match (line, self.cols) {
+            (None, _) => self.chosen.fill(0),
+            (Some(line), None) => self.chosen.copy_from_slice(line),
             (Some(line), Some(runs)) => {
                 let mut to = 0;
                 for run in &runs.runs {
-                    let (from, bytes) = (run.start as usize * width, run.count as usize * width);
-                    chosen[to..to + bytes].copy_from_slice(&line[from..from + bytes]);
+                    let (from, bytes) = (
+                        run.start as usize * self.width,
+                        run.count as usize * self.width,
+                    );
+                    self.chosen[to..to + bytes].copy_from_slice(&line[from..from + bytes]);
                     to += bytes;
                 }
             }
         }
-        let from = if i == 0 { skipped } else { 0 };
-        let bytes = (wide - from).min(out.len() - at);
-        out[at..at + bytes].copy_from_slice(&chosen[from..from + bytes]);
-        at += bytes;
+        let chosen = &self.chosen[std::mem::take(&mut self.skipped)..];
+        let out = std::mem::take(&mut self.out);
+        let (head, tail) = out.split_at_mut(chosen.len().min(out.len()));
+        head.copy_from_slice(&chosen[..head.len()]);
+        self.out = tail;
     }
+}
+
+/// Fills the rows `row..=last` of the target from whole rows of sources.
+fn place_rows(
+    rows: &Rows,
+    row: u64,
+    last: u64,
+    row_bytes: usize,
+    pieces: &[Piece],
+    parts: &[&[u8]],
+    mut lines: Lines,
+) -> Result<(), FormatError> {
+    if let (Rows::Swap { a, b }, [part]) = (rows, parts) {
+        let from = row / (a * b) * (a * b);
+        for t in row..=last {
+            let (outer, within) = (t / (a * b), t % (a * b));
+            let source = outer * a * b + within % a * b + within / a - from;
+            lines.put(part.get(source as usize * row_bytes..(source as usize + 1) * row_bytes));
+        }
+        return Ok(());
+    }
+    let mut parts = parts.iter();
+    for piece in pieces {
+        if piece.source.is_none() {
+            // For zeros a piece of this kind counts rows.
+            (0..piece.bytes).for_each(|_| lines.put(None));
+        } else if let Some(part) = parts.next() {
+            part.chunks_exact(row_bytes)
+                .for_each(|line| lines.put(Some(line)));
+        } else {
+            return invalid("a view has a part for each of its pieces");
+        }
+    }
+    Ok(())
 }

@@ -207,9 +207,10 @@ impl Store {
         };
         let view = self.0.refresh().ok()?;
         for pack in merged.packs().filter(|pack| view.has_pack(pack)) {
-            let ids = view.ids(&pack).ok()?;
-            let held = |id: &RecordId| merged.find(merged::key_of(id)).contains(&pack);
-            if !ids.iter().all(held) {
+            let mut all_held = true;
+            let look = |id| all_held = all_held && merged.find(merged::key_of(&id)).contains(&pack);
+            view.each_id(&pack, look).ok()?;
+            if !all_held {
                 return Some(format!("does not lead to all records of pack {pack:.12}"));
             }
         }

@@ -61,7 +61,7 @@ impl Store {
                 }
             }
         }
-        merge::merge(&self.0, &dir, merge::SINGLE_PACKS_MAX)?;
+        merge::merge(&self.0, &dir, merge::SINGLE_PACKS_MAX, merge::RECORDS_MAX)?;
         files::discard_dir(disk, &dir);
         Ok(made)
     }

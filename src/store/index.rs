@@ -242,26 +242,54 @@ impl View {
         Ok(records)
     }
 
-    /// The id of every record of a pack, ascending.
+    /// Looks at the id of every record of a pack, ascending. An index that was not open yet is
+    /// not kept, so that looking at many takes the memory of one.
     ///
     /// # Errors
     /// As [`View::records`].
-    pub fn ids(&self, pack: &PackId) -> Result<Vec<RecordId>> {
-        let table = Index::open(self.index_of(pack)?)?.table;
-        Ok((0..table.len()).filter_map(|row| table.id(row)).collect())
+    pub fn each_id(&self, pack: &PackId, mut look: impl FnMut(RecordId)) -> Result<()> {
+        self.with_index(pack, |bytes| {
+            let table = Index::open(bytes)?.table;
+            (0..table.len())
+                .filter_map(|row| table.id(row))
+                .for_each(&mut look);
+            bytes.let_go();
+            Ok(())
+        })
     }
 
-    /// How many records a pack holds.
+    /// How many records a pack holds, by its index's header where it was not open yet.
     ///
     /// # Errors
     /// As [`View::records`].
     pub fn records_len(&self, pack: &PackId) -> Result<usize> {
-        Ok(Index::open(self.index_of(pack)?)?.table.len())
+        let slot = self.slot(pack).ok_or_else(|| gone(pack))?;
+        if slot.loaded.get().is_none()
+            && let Ok(bytes) = self.source.disk.map(&paths::index(pack))
+            && let Ok(index) = Index::open(&bytes)
+        {
+            return Ok(index.table.len());
+        }
+        self.with_index(pack, |bytes| Ok(Index::open(bytes)?.table.len()))
+    }
+
+    /// The index of a pack: the open one, or one that is closed again.
+    fn with_index<T>(&self, pack: &PackId, use_it: impl FnOnce(&Mapped) -> Result<T>) -> Result<T> {
+        let slot = self.slot(pack).ok_or_else(|| gone(pack))?;
+        let passing;
+        let loaded = match slot.loaded.get() {
+            Some(loaded) => loaded,
+            None => {
+                passing = load(&self.source, pack);
+                &passing
+            }
+        };
+        let hurt = || Error::corrupt(loaded.failure.clone().unwrap_or_default());
+        use_it(loaded.bytes.as_ref().ok_or_else(hurt)?)
     }
 
     fn index_of(&self, pack: &PackId) -> Result<&Mapped> {
-        let gone = || Error::not_found(format!("pack {pack:.12} is not there"));
-        let loaded = self.loaded(self.slot(pack).ok_or_else(gone)?);
+        let loaded = self.loaded(self.slot(pack).ok_or_else(|| gone(pack))?);
         let hurt = || Error::corrupt(loaded.failure.clone().unwrap_or_default());
         loaded.bytes.as_ref().ok_or_else(hurt)
     }
@@ -335,6 +363,10 @@ fn load_merged(source: &Source, before: Option<&View>) -> Result<Vec<MergedFile>
     Ok(files)
 }
 
+fn gone(pack: &PackId) -> Error {
+    Error::not_found(format!("pack {pack:.12} is not there"))
+}
+
 fn sorted(mut places: Vec<Place>) -> Vec<Place> {
     places.sort_by_key(|place| (place.entry.depth, place.entry.stored_bytes, place.origin));
     places
@@ -352,9 +384,10 @@ fn place_of_row(bytes: &[u8], pack: &PackId, row: usize) -> Result<Place> {
 fn load(source: &Source, pack: &PackId) -> Loaded {
     let mapped = source.disk.map(&paths::index(pack)).ok();
     let whole = mapped.filter(|bytes| Index::check(bytes).is_ok_and(|index| index.pack == *pack));
-    if whole.is_some() {
+    if let Some(bytes) = whole {
+        bytes.let_go(); // the check has read it from end to end, a search needs a few pages
         return Loaded {
-            bytes: whole,
+            bytes: Some(bytes),
             rebuilt: false,
             failure: None,
         };

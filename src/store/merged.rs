@@ -16,6 +16,7 @@ use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 const MAGIC: [u8; 8] = *b"SPARSEMX";
 const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 72;
 const CHECK_BYTES: usize = 32;
 const DESCRIPTOR_BYTES: usize = 20;
 
@@ -35,10 +36,12 @@ pub fn encode(packs: &[PackId], mut records: Vec<(u64, u32)>) -> Option<Vec<u8>>
     let mut keys: Vec<u64> = records.iter().map(|(key, _)| *key).collect();
     keys.dedup();
     let filter = BinaryFuse8::try_from(&keys).ok()?;
+    drop(keys);
     let mut descriptor = [0; DESCRIPTOR_BYTES];
     filter.dma_copy_descriptor_to(&mut descriptor);
     let fingerprints = filter.dma_fingerprints();
-    let mut out = Vec::new();
+    let lengths = packs.len() * ID_BYTES + records.len() * 12 + fingerprints.len();
+    let mut out = Vec::with_capacity(HEADER_BYTES + lengths + CHECK_BYTES);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&u32::try_from(packs.len()).ok()?.to_le_bytes());

@@ -244,7 +244,7 @@ impl Shared {
             }
         }
         reserve::keep_reserve(self);
-        let _ = merge::merge(self, temp_dir, merge::SINGLE_PACKS_MAX);
+        let _ = merge::merge(self, temp_dir, merge::SINGLE_PACKS_MAX, merge::RECORDS_MAX);
         if published.number.is_multiple_of(TABLES_BETWEEN_CLEANING) {
             let now = i64::try_from((self.host.now_ms)() / 1000).unwrap_or(0);
             let _ = refs::clean(&*self.disk, refs::Keep::default(), now);

@@ -12,6 +12,7 @@ mod diff;
 mod fetch;
 mod help;
 mod history;
+mod ignored;
 mod names;
 mod pull;
 mod push;

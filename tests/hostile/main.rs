@@ -11,6 +11,7 @@ mod forge;
 mod inputs;
 mod objects;
 mod outside;
+mod recipes;
 mod records;
 
 use std::collections::BTreeMap;
@@ -128,6 +129,7 @@ fn there_are_a_hundred_cases_and_more() {
     let mut names: Vec<String> = Vec::new();
     names.extend(objects::cases().into_iter().map(|case| case.name));
     names.extend(records::cases().into_iter().map(|case| case.name));
+    names.extend(recipes::cases().into_iter().map(|case| case.name));
     names.extend(files::cases().into_iter().map(|case| case.name));
     names.extend(inputs::cases().into_iter().map(|(name, _)| name));
     let count = names.len();

@@ -116,9 +116,10 @@ def adapter(recipe, pieces, first, count):
     rank = a_shape.rows
     must(1 <= rank <= 4096, "an adapter has a rank")
     must((a_shape.cols, b_shape.rows, b_shape.cols) == (inputs, outputs, rank), "an adapter fits its layer")
+    low, high = (0, outputs) if by_input else (first // target.cols, (first + count - 1) // target.cols + 1)
+    must(rank * (inputs + high - low) <= 1 << 26, "an adapter's factors are few")
     bases = widened_base(recipe, pieces, first, count)
     a = [value_of(bits) for bits in widen(a_shape.dtype, pieces.elements(a_shape, 0, rank * inputs))]
-    low, high = (0, outputs) if by_input else (first // target.cols, (first + count - 1) // target.cols + 1)
     b = [value_of(bits) for bits in widen(b_shape.dtype, pieces.elements(b_shape, low * rank, (high - low) * rank))]
     out = []
     for element, base in enumerate(bases, first):

@@ -55,7 +55,9 @@ def shape(read):
 def runs(read, sources, lengths, total):
     """Runs of rows or columns, together `total` long."""
     out, source, expected, covered = [], 0, 0, 0
-    for _ in range(read.varint()):
+    many = read.varint()
+    must(many <= 1 << 20, "a list has at most 2^20 runs")
+    for _ in range(many):
         head = read.varint()
         zigzag = head >> 1
         start = (zigzag >> 1 ^ -(zigzag & 1)) + expected
@@ -265,6 +267,7 @@ def transposed(recipe, pieces, first, count, row, end):
         at = lambda i, j: (j * source.cols + i) * element
     else:
         left, right = (0, target.cols) if end - row > 1 else (first % target.cols, (first + count - 1) % target.cols + 1)
+        must(right - left <= 1 << 20, "a range touches at most 2^20 transposed columns")
         data = b"".join(pieces.elements(source, j * source.cols + row, end - row) for j in range(left, right))
         at = lambda i, j: ((j - left) * (end - row) + i - row) * element
     out = bytearray()

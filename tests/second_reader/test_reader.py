@@ -3,13 +3,17 @@
     python3 -m unittest discover tests/second_reader
 """
 
+import hashlib
 import os
 import shutil
+import struct
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from blake3 import blake3
 
 import objects
 import packs
@@ -17,7 +21,7 @@ import predictors
 import read
 import recipes
 import residual
-from limits import OBJECT_BYTES_MAX, TABLE_BYTES_MAX, Damaged
+from limits import OBJECT_BYTES_MAX, TABLE_BYTES_MAX, Damaged, plain_id
 from store import Store, format_file, own_file
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "../../store-format/testdata/v1")
@@ -116,7 +120,7 @@ class GoldenStore(unittest.TestCase):
             store.plain(1, name)
 
 
-VECTORS = os.path.join(os.path.dirname(__file__), "vectors")
+VECTORS = os.path.join(os.path.dirname(__file__), "../../store-format/testdata/vectors")
 
 
 def vectors(name):
@@ -131,6 +135,17 @@ def unhex(words):
 
 
 class Vectors(unittest.TestCase):
+    def test_golden_records_of_every_predictor_come_to_their_ids(self):
+        source = struct.pack("<4f", 1, 2, 3, 4)
+        for name in ("low-rank", "adapter", "gather", "cast", "linear", "quantise"):
+            with self.subTest(name), open(os.path.join(GOLDEN, f"record-{name}.bin"), "rb") as file:
+                record = packs.record(data := file.read(), 0, len(data))
+                sources = [
+                    b"".join(source[start : start + count] for _, start, count in view) for view in record.sources
+                ]
+                found = predictors.predict(record, sources, [])
+                self.assertEqual(plain_id(found.data), record.id)
+
     def test_predictions_are_the_same_bits(self):
         for number, (first, *fields) in vectors("predictors.txt"):
             with self.subTest(line=number):
@@ -148,6 +163,29 @@ class Vectors(unittest.TestCase):
                 prediction = None if kind == "none" else Given(kind, predicted)
                 found = residual.decode(parameters, coded, prediction, [side], len(plain))
                 self.assertEqual(found, plain)
+
+
+    def test_cuts_are_those_of_the_page(self):
+        gear = [int.from_bytes(hashlib.md5(bytes([v] * 64)).digest()[:8], "big") for v in range(256)]
+        for number, words in vectors("cuts.txt"):
+            with self.subTest(line=number):
+                total, *lengths = map(int, words)
+                data = blake3(b"cut by content").digest(length=total)
+                at, found = 0, []
+                while at < total:
+                    found.append(piece(gear, data[at : at + 262144]))
+                    at += found[-1]
+                self.assertEqual(found, lengths)
+
+
+def piece(gear, data):
+    """The length of the first piece (SPEC.md, 11.1)."""
+    n, h = len(data), 0
+    for i in range(16384, n - n % 2):
+        h = (h << 1) + gear[data[i]] & (1 << 64) - 1
+        if h & (0x0000D90703537000 if i < 65536 else 0x0000D90F03530000) == 0:
+            return i
+    return n
 
 
 class Given:

@@ -122,7 +122,8 @@ impl FromStr for RevPath {
   $ sparse commit ./llama-ft -b tuned --base main -m \"a first version\"
   $ sparse commit model.gguf --dry-run  # say only what it would cost")]
 pub struct CommitArgs {
-    /// A file or folder, anywhere; the work tree if not given
+    /// A file or folder, anywhere; the work tree if not given. What a `.sparseignore` in it names,
+    /// as in git, is left out
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
     /// The branch that moves; the one that is checked out if not given

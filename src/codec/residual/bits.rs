@@ -143,8 +143,14 @@ impl<'a> Fields<'a> {
         BitReader::new(self.bytes)
     }
 
-    /// Steps over whole bytes that a bit reader used.
+    /// Steps over the bytes that a bit reader used; the bits left of the last one must be zero,
+    /// so that nothing has two encodings.
     pub fn skip_bits(&mut self, bits: &BitReader<'a>) -> Result<(), FormatError> {
-        self.take(bits.position.div_ceil(8)).map(|_| ())
+        let bytes = self.take(bits.position.div_ceil(8))?;
+        let used = bits.position % 8;
+        if used != 0 && bytes.last().is_some_and(|last| last >> used != 0) {
+            return Err(FormatError::NotCanonical { what: self.what });
+        }
+        Ok(())
     }
 }

@@ -223,3 +223,38 @@ pub(super) fn normalise(counts: &[u32], bits: u32, frequencies: &mut [u16]) {
         left -= i64::from(step);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_behind_the_last_frequency_are_zero() {
+        let mut unused = 0;
+        for few in 1..40_u16 {
+            let mut bytes = Vec::new();
+            let frequencies = [few, 1024 - few, 0];
+            Tables::new(10, 3, &frequencies).write(&mut bytes);
+            let read = |bytes: &[u8]| {
+                let mut fields = Fields::new(bytes, "a table");
+                Tables::read(&mut fields, 10, 3, 1)
+            };
+            assert_eq!(read(&bytes).unwrap().slots().len(), 3);
+            for bit in 0..8 {
+                let mut other = bytes.clone();
+                *other.last_mut().unwrap() ^= 1 << bit;
+                // Either the set is another one, or it is refused: no set has two encodings.
+                match read(&other) {
+                    Ok(tables) => {
+                        let mut again = Vec::new();
+                        tables.write(&mut again);
+                        assert_eq!(again, other);
+                    }
+                    Err(FormatError::NotCanonical { .. }) => unused += 1,
+                    Err(_) => {}
+                }
+            }
+        }
+        assert!(unused > 0);
+    }
+}

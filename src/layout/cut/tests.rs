@@ -190,6 +190,27 @@ fn the_cutter_finds_the_cuts_of_the_stream() {
     assert_eq!(at, bytes.len());
 }
 
+/// The lengths that other writers must come to, and these by the rule as the format's page has it.
+#[test]
+fn the_cuts_are_those_of_the_vectors() {
+    let vectors = include_str!("../../../store-format/testdata/vectors/cuts.txt");
+    for line in vectors.lines() {
+        let mut numbers = line
+            .split(' ')
+            .map(|word| word.parse::<usize>().expect("a number"));
+        let mut data = vec![0; numbers.next().expect("a length")];
+        let text = b"cut by content";
+        let mut output = blake3::Hasher::new().update(text).finalize_xof();
+        output.fill(&mut data);
+        let (mut rest, mut found) = (&data[..], Vec::new());
+        while let Some(bytes) = Cutter::new().next_cut(rest, true) {
+            found.push(bytes);
+            rest = &rest[bytes..];
+        }
+        assert_eq!(found, numbers.collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_raw_file_is_read_once_and_little_at_a_time() {
     let bytes = 40 << 20;

@@ -7,6 +7,9 @@ use store_format::FormatError;
 use super::super::wire::{Reader, put_number, unzigzag, zigzag};
 use super::super::{ELEMENTS_MAX, invalid};
 
+/// Runs of one list: bounds what a list takes in memory, some thirty times its bytes.
+pub(super) const RUNS_MAX: usize = 1 << 20;
+
 /// Rows (or columns) that lie together in a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -60,10 +63,14 @@ impl Runs {
             if !fits {
                 return invalid("a run has at least one row and lies inside a tensor");
             }
-            match joined.last_mut() {
-                Some(last) if run.follows(last) => last.count += run.count,
-                _ => joined.push(run),
+            if let Some(last) = joined.last_mut().filter(|last| run.follows(last)) {
+                last.count += run.count;
+                continue;
             }
+            if joined.len() == RUNS_MAX {
+                return invalid("a list has at most 2^20 runs");
+            }
+            joined.push(run);
         }
         let mut places = Vec::with_capacity(joined.len() + 1);
         let mut at = 0u64;
@@ -87,6 +94,11 @@ impl Runs {
     /// As [`Runs::new`].
     pub fn from_indices(indices: impl IntoIterator<Item = u64>) -> Result<Self, FormatError> {
         Self::new(indices.into_iter().map(|start| Run::of(0, start, 1)))
+    }
+
+    /// About how many bytes of memory the list takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of_val(&*self.runs) + size_of_val(&*self.places)
     }
 
     /// How many rows there are in all.
@@ -142,7 +154,8 @@ impl Runs {
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, FormatError> {
         // A run takes at least two bytes.
-        let count = reader.number_up_to("runs", reader.left() as u64 / 2)?;
+        let max = RUNS_MAX.min(reader.left() / 2);
+        let count = reader.number_up_to("runs", max as u64)?;
         let mut runs: Vec<Run> = Vec::with_capacity(count as usize);
         let mut before = Run::of(0, 0, 0);
         for _ in 0..count {

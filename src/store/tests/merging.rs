@@ -8,7 +8,8 @@ use super::support::*;
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::store::Store;
-use crate::store::merge::SINGLE_PACKS_MAX;
+use crate::store::merge::{self, SINGLE_PACKS_MAX};
+use crate::store::merged::Merged;
 
 fn merged(disk: &SimDisk) -> Vec<String> {
     let files = disk.files().into_iter();
@@ -118,4 +119,27 @@ fn power_loss_while_indexes_are_merged_is_not_noticed() {
         );
         all_found(&store, commits);
     }
+}
+
+#[test]
+fn no_merged_index_covers_more_than_it_may() {
+    let (disk, store) = many(8);
+    merge::merge(&store.0, "tmp", 0, 10).unwrap();
+    for round in 0..3 {
+        // So few packs that no commit merges them by itself.
+        for k in 8 + 6 * round..14 + 6 * round {
+            commit(&store, "heads/main", &[&u32::to_le_bytes(k)]).unwrap();
+        }
+        merge::merge(&store.0, "tmp", 0, 10).unwrap();
+    }
+    let files = merged(&disk);
+    assert!(files.len() >= 5, "{files:?}");
+    for path in &files {
+        let bytes = disk.map(path).unwrap();
+        let records = Merged::check(&bytes).unwrap().len();
+        assert!((1..=10).contains(&records), "{path}: {records}");
+    }
+    assert_eq!(store.reader().unwrap().view.single().count(), 0);
+    all_found(&store, 26);
+    all_found(&open(&disk).unwrap(), 26);
 }
