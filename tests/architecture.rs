@@ -229,7 +229,7 @@ fn unfinished(source: &Source) -> Vec<String> {
 }
 
 fn unsafe_outside_kernels(source: &Source) -> Vec<String> {
-    let kernels = ["avx2", "kernel", "vectors", "lanes", "mapped"];
+    let kernels = ["avx2", "neon", "kernel", "vectors", "lanes", "mapped"];
     let named = kernels.iter().any(|kernel| source.path.contains(kernel));
     let uses = source.code().any(|line| line.contains("unsafe "));
     if uses && !named {

@@ -16,6 +16,9 @@ use super::table::Tables;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2_decode, avx2_encode, avx2_heads, avx2_sample, avx2_wide};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+
 #[cfg(test)]
 thread_local! {
     /// Set by tests that compare with the plain twins.
@@ -36,12 +39,29 @@ pub(super) fn is_available() -> bool {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        false
+        // Every such processor has the vectors.
+        cfg!(target_arch = "aarch64")
     }
 }
 
 /// Defines a door: the vector function where it runs, 0 elsewhere.
 macro_rules! door {
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident, $other:ident) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "slices of one length, side by side")]
+        pub(super) fn $name($($arg: $kind),*) -> usize {
+            #[cfg(target_arch = "x86_64")]
+            if is_available() {
+                return $file::$name($($arg),*);
+            }
+            #[cfg(target_arch = "aarch64")]
+            if is_available() {
+                return $other::$name($($arg),*);
+            }
+            $(let _ = $arg;)*
+            0
+        }
+    };
     ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, reason = "slices of one length, side by side")]
@@ -59,11 +79,12 @@ macro_rules! door {
 door! {
     /// Decodes symbols in whole groups of lanes.
     decode(decoder: &mut Decoder, tables: &Tables, indexes: &[u8], symbols: &mut [u8])
-    in avx2_decode
+    in avx2_decode, neon
 }
 door! {
     /// The tables of 16-bit elements; `predicted` holds two bytes an element.
-    indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_decode
+    indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8])
+    in avx2_decode, neon
 }
 door! {
     /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
@@ -71,7 +92,7 @@ door! {
     /// prediction is zero.
     join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
            position: &mut usize, out: &mut [u8], patch: &mut dyn FnMut(usize, u32) -> u64)
-    in avx2_decode
+    in avx2_decode, neon
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.

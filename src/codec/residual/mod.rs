@@ -5,6 +5,13 @@
 //!
 //! A first pass ([`Statistics`]) makes a [`Model`] that all chunks of a tensor share; then each
 //! chunk is coded and decoded on its own.
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        reason = "laid out for vector code that other machines lack"
+    )
+)]
 
 mod alphabet;
 #[cfg(target_arch = "x86_64")]
@@ -25,6 +32,8 @@ mod kernel;
 mod magnitude;
 mod merge;
 mod model;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod number;
 mod planes;
 mod prediction;

@@ -5,6 +5,13 @@
     unsafe_code,
     reason = "vector loads and stores; each slice is checked against its use before"
 )]
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        reason = "arranged for vector code that other machines lack"
+    )
+)]
 
 /// The right factor, arranged for the machine.
 pub(super) struct Right<'a> {
