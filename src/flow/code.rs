@@ -17,7 +17,7 @@ use crate::codec::planes::Width;
 use crate::codec::residual::{self, Prediction, Statistics, TensorShape};
 use crate::codec::{self, Coded, Elements, Level};
 use crate::error::{Error, Kind, Result};
-use crate::flow::approach::{self, Approach, ByRecipe, Planned};
+use crate::flow::approach::{self, Approach, Planned};
 use crate::flow::predicted::{self, Predicted};
 use crate::flow::read::Rebuilder;
 use crate::flow::survey::{SharedModel, Survey};
@@ -323,7 +323,8 @@ impl Source<'_> {
         self.record(index, plain, coded, predicted, source, model)
     }
 
-    /// Codes a chunk that is predicted, and gives the prediction if it could be made.
+    /// Codes a chunk that is predicted, and gives the prediction that its coding takes if it could
+    /// be made.
     fn corrected(
         &self,
         span: &cut::Span,
@@ -331,26 +332,36 @@ impl Source<'_> {
         planned: &Planned,
         model: Option<&SharedModel>,
     ) -> Result<(Coded, Predicted)> {
+        let predicted = self.predicted(planned, Coding::Residual, span.bytes)?;
+        let Predicted::Patterns(patterns) = &predicted else {
+            return Ok((self.smallest(span, plain, &predicted, model), predicted));
+        };
         // Elements without a fraction tell whether nothing is left to correct, and are all that
         // the plain difference can use.
-        let rounded = self.predicted(planned, Coding::Difference, span.bytes)?;
-        let exact = matches!(&rounded, Predicted::Bytes(bytes) if bytes == plain);
-        let by_fraction = |(recipe, _): &(Arc<ByRecipe>, u64)| recipe.recipe.has_patterns();
-        if exact || !planned.recipe.as_ref().is_some_and(by_fraction) {
+        let rounded = match self.dtype(span) {
+            Some(dtype) => predicted::rounded(dtype, patterns),
+            None => None,
+        };
+        let rounded = match rounded {
+            Some(rounded) => Predicted::Bytes(rounded),
+            None => self.predicted(planned, Coding::Difference, span.bytes)?,
+        };
+        let Predicted::Bytes(elements) = &rounded else {
+            return Ok((self.smallest(span, plain, &predicted, model), predicted));
+        };
+        if elements == plain {
             return Ok((self.smallest(span, plain, &rounded, model), rounded));
         }
-        let predicted = self.predicted(planned, Coding::Residual, span.bytes)?;
         let coded = self.smallest(span, plain, &predicted, model);
-        let coded = match &rounded {
-            // All but met: a few places are named faster than a model is.
-            Predicted::Bytes(rounded) if is_nearly(plain, rounded) => {
-                let width = self.width(span).unwrap_or(Width::W1);
-                let level = self.writer.level;
-                coded.or(codec::encode_difference(plain, rounded, width, level))
-            }
-            Predicted::Bytes(_) | Predicted::Patterns(_) | Predicted::None => coded,
-        };
-        Ok((coded, predicted))
+        if !is_nearly(plain, elements) {
+            return Ok((coded, predicted));
+        }
+        // All but met: a few places are named faster than a model is.
+        let width = self.width(span).unwrap_or(Width::W1);
+        let named = codec::encode_difference(plain, elements, width, self.writer.level);
+        let coded = coded.or(named);
+        let is_fine = coded.coding == Coding::Residual;
+        Ok((coded, if is_fine { predicted } else { rounded }))
     }
 
     fn smallest(
@@ -434,11 +445,12 @@ impl Source<'_> {
                 recipe.side.push(side);
                 sides.push(side_record(side, bytes)?);
             }
-            // A recipe is followed again, as a reader will: its prediction depends on the coding.
-            predicted = match planned.recipe {
-                None => made,
-                Some(_) => self.predicted(&planned, recipe.coding, plain.bytes().len() as u64)?,
-            };
+            debug_assert!(
+                self.predicted(&planned, recipe.coding, plain.bytes().len() as u64)
+                    .is_ok_and(|again| again == made),
+                "a reader of this coding makes another prediction"
+            );
+            predicted = made;
             recipe.sources = vec![planned.view];
             recipe.depth = depth;
         }

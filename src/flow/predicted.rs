@@ -6,6 +6,7 @@
 
 use store_format::FormatError;
 use store_format::cursor::{Reader, put_varint};
+use store_format::dtype::DType;
 use store_format::record::{Coding, Predictor};
 
 use crate::codec::residual::Prediction;
@@ -19,7 +20,7 @@ const INLINE: u8 = 255;
 pub const INLINE_BYTES_MAX: usize = 64;
 
 /// A prediction and its memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Predicted {
     /// Nothing is known.
     None,
@@ -153,6 +154,15 @@ pub fn predict(
     let mut bytes = vec![0; size(plain_bytes)];
     recipe.predict(first, &parts, &mut bytes)?;
     Ok(Predicted::Bytes(bytes))
+}
+
+/// The elements that patterns stand for, without their fraction, as the recipe itself would round
+/// them; nothing where they do not tell.
+#[must_use]
+pub fn rounded(dtype: DType, patterns: &[u32]) -> Option<Vec<u8>> {
+    let bytes = dtype.bytes_of(patterns.len() as u64)?;
+    let mut out = vec![0; size(bytes)];
+    predict::float::round_patterns(dtype, patterns, &mut out).then_some(out)
 }
 
 const TOO_FEW: FormatError = FormatError::Invalid {

@@ -286,6 +286,42 @@ pub fn patterns_of(dtype: DType, bytes: &[u8], out: &mut [u32]) -> bool {
     }
 }
 
+/// Rounds what [`pattern`] has cut off, as [`round`] rounds the values themselves. `false` where
+/// the patterns do not tell that, for other types, and for lengths that do not fit; `out` is then
+/// unspecified.
+#[must_use]
+pub fn round_patterns(dtype: DType, patterns: &[u32], out: &mut [u8]) -> bool {
+    if patterns.len().checked_mul(dtype.block().1 as usize) != Some(out.len()) {
+        return false;
+    }
+    match dtype {
+        DType::Bf16 => {
+            for (to, &bits) in out.as_chunks_mut().0.iter_mut().zip(patterns) {
+                *to = to_bf16(f32::from_bits(bits)).to_le_bytes();
+            }
+            true
+        }
+        DType::F16 => {
+            // What is cut off of the smallest numbers tells whether a half is a little more.
+            let mut open = false;
+            for (to, &bits) in out.as_chunks_mut().0.iter_mut().zip(patterns) {
+                let magnitude = bits & 0x7FFF_FFFF;
+                open |= magnitude < 0x0400 << 16 && magnitude & 0xFFFF == 0x8000;
+                let whole = (magnitude + 0x7FFF + (magnitude >> 16 & 1)) >> 16;
+                *to = ((bits >> 16 & 0x8000 | whole) as u16).to_le_bytes();
+            }
+            !open
+        }
+        DType::F32 => {
+            for (to, &bits) in out.as_chunks_mut().0.iter_mut().zip(patterns) {
+                *to = bits.to_le_bytes();
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -434,5 +470,47 @@ mod tests {
         assert!(!round(DType::Bf16, &[0.0; 2], &mut [0; 3]));
         assert!(!patterns_of(DType::F16, &[0; 5], &mut [0; 2]));
         assert!(!widen(DType::I8, &[0], &mut [0.0]));
+    }
+
+    #[test]
+    fn patterns_round_as_their_values_do() {
+        let mut state = 3u32;
+        let mut values: Vec<f32> = (0..200_000)
+            .map(|n| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                match n % 3 {
+                    // Halves between elements of bf16 and of binary16.
+                    0 => f32::from_bits(state & !0xFFFF | 0x8000),
+                    1 => f32::from_bits((state & 0x8FFF_E000) + 0x3000_1000),
+                    _ => f32::from_bits(state ^ state >> 16),
+                }
+            })
+            .collect();
+        values.extend([
+            0.0,
+            -0.0,
+            f32::NAN,
+            -f32::NAN,
+            f32::INFINITY,
+            65519.9,
+            65520.0,
+        ]);
+        for dtype in [DType::Bf16, DType::F16, DType::F32] {
+            let width = dtype.block().1 as usize;
+            let mut told = 0;
+            for values in values.chunks(5) {
+                let patterns: Vec<u32> = values.iter().map(|&v| pattern(dtype, v)).collect();
+                let (mut fine, mut plain) = (vec![1; width * values.len()], vec![2; 0]);
+                plain.resize(fine.len(), 2);
+                assert!(round(dtype, values, &mut plain));
+                if round_patterns(dtype, &patterns, &mut fine) {
+                    told += 1;
+                    assert_eq!(fine, plain, "{dtype:?} {values:?}");
+                }
+            }
+            assert!(told * 10 > values.len(), "{dtype:?}");
+        }
+        assert!(!round_patterns(DType::F8E4M3, &[0], &mut [0]));
+        assert!(!round_patterns(DType::Bf16, &[0], &mut [0]));
     }
 }

@@ -7,7 +7,7 @@ use store_format::FormatError;
 
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
 use super::bits::{BitReader, BitWriter};
-use super::kernel::{self, Coded, Join, Map16, Map32, Places, Split};
+use super::kernel::{self, Coded, Join, Map16, Map32, MapFine, Places, Split};
 use super::merge::Histogram;
 use super::number::{self, Number};
 use super::prediction::{PART, Prediction, element};
@@ -43,6 +43,7 @@ pub(super) struct Difference {
 /// What vector code needs, laid out once a block.
 pub(super) struct Fast {
     map: Option<Map16>,
+    fine: Option<MapFine>,
     wide: Map32,
     places: Places,
 }
@@ -89,11 +90,13 @@ impl Rounded {
             }
         }
         if let (Prediction::Fraction(patterns), 2) = (prediction, number.bytes) {
-            for index in 0..patterns.len() {
+            self.elements.resize(2 * patterns.len(), 0);
+            self.fractions.resize(patterns.len(), 0);
+            let done = kernel::rounded16(patterns, &mut self.elements, &mut self.fractions);
+            for index in done..patterns.len() {
                 let (pattern, fraction) = prediction.pattern(number, index);
-                let bits = element(number, pattern) as u16;
-                self.elements.extend_from_slice(&bits.to_le_bytes());
-                self.fractions.push(fraction);
+                number::store(&mut self.elements, 2, index, element(number, pattern));
+                self.fractions[index] = fraction;
             }
         }
         Part {
@@ -292,9 +295,16 @@ impl Difference {
     pub fn fast(&self) -> Fast {
         let number = self.alphabet.number;
         let (low, step) = context_rule(number);
-        let plain = number.bytes == 2 && step == 1 && self.second() == Second::Nothing;
+        let narrow = number.bytes == 2 && step == 1;
+        let plain = narrow && self.second() == Second::Nothing;
         let zero = self.zeros.then_some(self.map[ZERO]);
         Fast {
+            fine: (narrow && self.fraction).then(|| MapFine {
+                mantissa: number.mantissa as i32,
+                low: low as i16,
+                map: std::array::from_fn(|i| self.map[i]),
+                zero,
+            }),
             map: plain.then(|| Map16 {
                 mantissa: number.mantissa as i32,
                 low: low as i16,
@@ -317,6 +327,8 @@ impl Difference {
         let mut done = 0;
         if let Some(map) = &fast.map {
             done = kernel::indexes16(map, part.scales, part.predicted(), out);
+        } else if let (Some(map), Some(fractions)) = (&fast.fine, part.fractions) {
+            done = kernel::indexes_fine(map, part.scales, part.predicted(), fractions, out);
         } else if number.bytes == 4 && !self.fraction {
             done = kernel::indexes32(&fast.wide, part.scales, part.predicted(), out);
         }

@@ -14,7 +14,7 @@ use super::sample::Weigh;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode, avx2_heads, avx2_sample, avx2_wide};
+use super::{avx2_decode, avx2_encode, avx2_fine, avx2_heads, avx2_sample, avx2_wide};
 
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -85,6 +85,15 @@ door! {
     /// The tables of 16-bit elements; `predicted` holds two bytes an element.
     indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8])
     in avx2_decode, neon
+}
+door! {
+    /// The tables of 16-bit elements whose prediction has a fraction.
+    indexes_fine(map: &MapFine, scales: &[i16], predicted: &[u8], fractions: &[i16],
+                 out: &mut [u8]) in avx2_fine
+}
+door! {
+    /// Predictions of 16-bit elements, rounded: the bits of elements, and what lies beyond.
+    rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) in avx2_fine
 }
 door! {
     /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
@@ -230,6 +239,19 @@ pub(super) struct Map16 {
     pub low: i16,
     /// The table of each distance.
     pub map: [u8; 32],
+    /// The table of predictions of zero, where they have one.
+    pub zero: Option<u8>,
+}
+
+/// How contexts of 16-bit elements whose prediction has a fraction lead to tables.
+#[derive(Clone, Debug)]
+pub(super) struct MapFine {
+    /// Bits of the mantissa.
+    pub mantissa: i32,
+    /// The distance at context 0.
+    pub low: i16,
+    /// The table of each context.
+    pub map: [u8; 128],
     /// The table of predictions of zero, where they have one.
     pub zero: Option<u8>,
 }

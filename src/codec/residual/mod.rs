@@ -19,6 +19,8 @@ mod avx2_decode;
 #[cfg(target_arch = "x86_64")]
 mod avx2_encode;
 #[cfg(target_arch = "x86_64")]
+mod avx2_fine;
+#[cfg(target_arch = "x86_64")]
 mod avx2_heads;
 #[cfg(target_arch = "x86_64")]
 mod avx2_sample;

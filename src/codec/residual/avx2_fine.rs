@@ -1,0 +1,220 @@
+//! Predictions of 16-bit elements that have a fraction, with 256-bit vectors. Every function has a
+//! plain twin that gives the same results.
+//!
+//! May use: `kernel`. Must never read or write outside its slices; each block of unsafe code
+//! states why it does not.
+#![allow(unsafe_code, reason = "vector loads and stores")]
+
+use std::arch::x86_64::*;
+
+use super::kernel::{MapFine, is_available};
+
+/// Rounds whole groups of 16 predictions: the bits of elements, and what lies beyond.
+pub(super) fn rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) -> usize {
+    let len = patterns.len().min(elements.len() / 2).min(fractions.len()) / 16 * 16;
+    if !is_available() {
+        return 0;
+    }
+    // SAFETY: the processor has the instructions; the slices hold `len` elements.
+    unsafe {
+        rounded16_steps(
+            &patterns[..len],
+            &mut elements[..2 * len],
+            &mut fractions[..len],
+        );
+    }
+    len
+}
+
+/// # Safety
+/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 16.
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn rounded16_steps(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) {
+    let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
+    let half = _mm256_set1_epi32(0x8000);
+    let low = _mm256_set1_epi32(0xFFFF);
+    let most = _mm256_set1_epi32(0x7FFF);
+    let parts = |raw: __m256i| {
+        let up = _mm256_add_epi32(_mm256_and_si256(raw, magnitude), half);
+        let whole = _mm256_min_epu32(_mm256_srli_epi32::<16>(up), most);
+        let sign = _mm256_srli_epi32::<16>(_mm256_andnot_si256(magnitude, raw));
+        // Half less of 16 bits is the upper bit turned.
+        let fraction = _mm256_and_si256(_mm256_xor_si256(up, half), low);
+        (_mm256_or_si256(sign, whole), fraction)
+    };
+    // Both hold 16 bits a lane, so nothing saturates.
+    let narrow = |a, b| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
+    // SAFETY: each step reads 16 patterns and writes 32 bytes of elements and 16 fractions at
+    // places below the common length.
+    unsafe {
+        for at in (0..patterns.len()).step_by(16) {
+            let from = patterns.as_ptr().add(at);
+            let (element_a, fraction_a) = parts(_mm256_loadu_si256(from.cast()));
+            let (element_b, fraction_b) = parts(_mm256_loadu_si256(from.add(8).cast()));
+            _mm256_storeu_si256(
+                elements.as_mut_ptr().add(2 * at).cast(),
+                narrow(element_a, element_b),
+            );
+            _mm256_storeu_si256(
+                fractions.as_mut_ptr().add(at).cast(),
+                narrow(fraction_a, fraction_b),
+            );
+        }
+    }
+}
+
+/// The tables of whole groups of 32 elements; gives how many elements.
+pub(super) fn indexes_fine(
+    map: &MapFine,
+    scales: &[i16],
+    predicted: &[u8],
+    fractions: &[i16],
+    out: &mut [u8],
+) -> usize {
+    let len = scales.len().min(predicted.len() / 2).min(fractions.len());
+    let len = len.min(out.len()) / 32 * 32;
+    if !is_available() {
+        return 0;
+    }
+    // SAFETY: the processor has the instructions; the slices hold `len` elements.
+    unsafe {
+        indexes_fine_steps(
+            map,
+            &scales[..len],
+            &predicted[..2 * len],
+            &fractions[..len],
+            &mut out[..len],
+        );
+    }
+    len
+}
+
+/// # Safety
+/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 32.
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn indexes_fine_steps(
+    map: &MapFine,
+    scales: &[i16],
+    predicted: &[u8],
+    fractions: &[i16],
+    out: &mut [u8],
+) {
+    let magnitude = _mm256_set1_epi16(0x7FFF);
+    let low = _mm256_set1_epi16(map.low);
+    let shift = _mm_cvtsi32_si128(map.mantissa);
+    let nothing = _mm256_setzero_si256();
+    let (last, most) = (_mm256_set1_epi16(31), _mm256_set1_epi16(3));
+    let above = _mm256_set1_epi8(0x70);
+    // SAFETY: `map.map` has 128 bytes; each step reads 32 scales, 64 bytes of elements and 32
+    // fractions and writes 32 bytes at places below the common length.
+    unsafe {
+        let tables: [__m256i; 8] = std::array::from_fn(|n| {
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(map.map.as_ptr().add(16 * n).cast()))
+        });
+        let context = |at: usize| {
+            let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
+            let p = _mm256_and_si256(p, magnitude);
+            let scale = _mm256_loadu_si256(scales.as_ptr().add(at).cast());
+            let fraction = _mm256_loadu_si256(fractions.as_ptr().add(at).cast());
+            let exponent = _mm256_slli_epi16::<2>(_mm256_srl_epi16(p, shift));
+            let distance = _mm256_sub_epi16(_mm256_sub_epi16(scale, exponent), low);
+            let distance = _mm256_srai_epi16::<1>(distance);
+            let distance = _mm256_min_epi16(_mm256_max_epi16(distance, nothing), last);
+            // The magnitude of the least fraction is 2^15, which is right where it is unsigned.
+            let second = _mm256_srli_epi16::<13>(_mm256_abs_epi16(fraction));
+            let second = _mm256_min_epi16(second, most);
+            let context = _mm256_or_si256(_mm256_slli_epi16::<2>(distance), second);
+            (context, _mm256_cmpeq_epi16(p, nothing))
+        };
+        for at in (0..out.len()).step_by(32) {
+            let ((context_a, none_a), (context_b, none_b)) = (context(at), context(at + 16));
+            let context = _mm256_packus_epi16(context_a, context_b);
+            let context = _mm256_permute4x64_epi64::<0b11_01_10_00>(context);
+            let mut index = nothing;
+            for (n, &table) in tables.iter().enumerate() {
+                // Places below 16 keep their upper bit clear, all others set it: those give 0.
+                let place = _mm256_sub_epi8(context, _mm256_set1_epi8(16 * n as i8));
+                let place = _mm256_adds_epu8(place, above);
+                index = _mm256_or_si256(index, _mm256_shuffle_epi8(table, place));
+            }
+            if let Some(zero) = map.zero {
+                let none = _mm256_packs_epi16(none_a, none_b);
+                let none = _mm256_permute4x64_epi64::<0b11_01_10_00>(none);
+                index = _mm256_blendv_epi8(index, _mm256_set1_epi8(zero as i8), none);
+            }
+            _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store_format::dtype::DType;
+
+    use super::super::difference::{Second, context, context_rule};
+    use super::super::number::{self, Number};
+    use super::super::prediction::{Prediction, element};
+    use super::*;
+
+    /// Numbers all over, and those where something turns.
+    fn patterns(len: u32) -> Vec<u32> {
+        let edges = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF, 0x7FFF_8000, u32::MAX];
+        let mut state = 7u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state ^ state >> 15
+        };
+        (0..len)
+            .map(|n| match next() % 4 {
+                0 => edges[n as usize % 8] | next() & 1 << 31,
+                1 => next() & 0x8000_FFFF,
+                _ => next(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_vectors_round_and_choose_tables_as_the_plain_code_does() {
+        for (dtype, len) in [(DType::Bf16, 4096), (DType::F16, 4096 + 45)] {
+            let Some(number) = Number::of(dtype) else {
+                continue;
+            };
+            let raw = patterns(len);
+            let plain: Vec<_> = (0..raw.len())
+                .map(|i| Prediction::Fraction(&raw).pattern(number, i))
+                .collect();
+            let (mut elements, mut fractions) = (vec![0; 2 * raw.len()], vec![0; raw.len()]);
+            let done = rounded16(&raw, &mut elements, &mut fractions);
+            assert!(done == 0 || done == raw.len() / 16 * 16);
+            for (i, &(pattern, fraction)) in plain.iter().enumerate() {
+                if i >= done {
+                    number::store(&mut elements, 2, i, element(number, pattern));
+                    fractions[i] = fraction;
+                }
+                assert_eq!(number::load(&elements, 2, i), element(number, pattern));
+                assert_eq!(fractions[i], fraction);
+            }
+            for (zero, global) in [(None, -300), (Some(200), 0), (Some(0), 8000)] {
+                let map = MapFine {
+                    mantissa: number.mantissa as i32,
+                    low: context_rule(number).0 as i16,
+                    map: std::array::from_fn(|i| (i * 37 % 251) as u8),
+                    zero,
+                };
+                let scales: Vec<i16> = (0..raw.len() as i16).map(|i| global + i % 240).collect();
+                let mut out = vec![0; raw.len()];
+                let done = indexes_fine(&map, &scales, &elements, &fractions, &mut out);
+                assert!(done == 0 || done == raw.len() / 32 * 32);
+                for i in 0..done {
+                    let (pattern, fraction) = plain[i];
+                    let place = context(number, Second::Fraction, scales[i], pattern, fraction);
+                    let wanted = match zero {
+                        Some(zero) if pattern & 0x7FFF_FFFF == 0 => zero,
+                        _ => map.map[place],
+                    };
+                    assert_eq!(out[i], wanted);
+                }
+            }
+        }
+    }
+}
