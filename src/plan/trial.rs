@@ -3,6 +3,8 @@
 //! May use: `predict`, `store_format`. Must be deterministic; a wrong answer costs bytes, never
 //! correctness.
 
+use std::sync::LazyLock;
+
 use store_format::dtype::DType;
 
 use crate::predict::Shape;
@@ -51,22 +53,45 @@ pub fn cost(dtype: DType, target: &[u8], predicted: &[u8]) -> f64 {
         return 0.0;
     }
     let width = match dtype.block() {
-        (1, bytes @ 1..=8) => bytes as usize,
+        (1, bytes @ (1 | 2 | 4 | 8)) => bytes,
         _ => {
             let missed = target.iter().zip(predicted).filter(|(a, b)| a != b);
             return 8.0 * missed.count() as f64;
         }
     };
+    match width {
+        1 => cost_of::<1>(target, predicted),
+        2 => cost_of::<2>(target, predicted),
+        4 => cost_of::<4>(target, predicted),
+        _ => cost_of::<8>(target, predicted),
+    }
+}
+
+/// The costs of the smallest distances, so that few logarithms are taken.
+static NEAR: LazyLock<[f64; 1024]> = LazyLock::new(|| {
+    std::array::from_fn(|distance| match distance {
+        0 => HIT_BITS,
+        _ => far_cost(distance as u64),
+    })
+});
+
+fn far_cost(distance: u64) -> f64 {
+    2.5 + (distance as f64).log2()
+}
+
+fn cost_of<const WIDTH: usize>(target: &[u8], predicted: &[u8]) -> f64 {
+    let near = &*NEAR;
     let pairs = target
-        .chunks_exact(width)
-        .zip(predicted.chunks_exact(width));
+        .as_chunks::<WIDTH>()
+        .0
+        .iter()
+        .zip(predicted.as_chunks::<WIDTH>().0);
     pairs
         .map(|(target, predicted)| {
             let distance = ordered(target).abs_diff(ordered(predicted));
-            if distance == 0 {
-                HIT_BITS
-            } else {
-                2.5 + (distance as f64).log2()
+            match near.get(usize::try_from(distance).unwrap_or(usize::MAX)) {
+                Some(cost) => *cost,
+                None => far_cost(distance),
             }
         })
         .sum()
@@ -79,10 +104,11 @@ pub fn plain_cost(bytes: usize) -> f64 {
 }
 
 /// The bits of a float as a whole number that rises with its value.
-fn ordered(element: &[u8]) -> i64 {
+#[inline(always)]
+fn ordered<const WIDTH: usize>(element: &[u8; WIDTH]) -> i64 {
     let mut eight = [0; 8];
-    eight[..element.len()].copy_from_slice(element);
-    let shift = 64 - 8 * element.len() as u32;
+    eight[..WIDTH].copy_from_slice(element);
+    let shift = 64 - 8 * WIDTH as u32;
     let bits = (u64::from_le_bytes(eight) << shift).cast_signed();
     let magnitude = (bits & i64::MAX) >> shift;
     if bits < 0 { -magnitude } else { magnitude }
