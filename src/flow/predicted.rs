@@ -20,7 +20,7 @@ const INLINE: u8 = 255;
 pub const INLINE_BYTES_MAX: usize = 64;
 
 /// A prediction and its memory.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Predicted {
     /// Nothing is known.
     None,
