@@ -23,7 +23,7 @@ impl Effort {
     /// What a commit spends.
     pub const DEFAULT: Self = Self {
         rank: 48,
-        rows: 512,
+        rows: 1024,
         rounds: 1,
     };
     /// What repacking spends.
