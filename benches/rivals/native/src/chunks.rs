@@ -30,12 +30,17 @@ fn read_index(store: &Path) -> HashMap<[u8; 32], Place> {
     rows.iter().map(entry).collect()
 }
 
+/// The files below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("a directory");
-    let mut found: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    found.retain(|path| path.is_file());
+    let mut found = Vec::new();
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
     found.sort();
     found
 }
@@ -57,7 +62,7 @@ pub fn put(store: &Path, name: &str, dir: &Path) {
     let mut compressor = zstd::bulk::Compressor::new(LEVEL).expect("zstd");
     for path in files(dir) {
         let plain = fs::read(&path).expect("a file");
-        let file_name = path.file_name().expect("a name").to_string_lossy();
+        let file_name = path.strip_prefix(dir).expect("below it").to_string_lossy();
         recipe += &format!("file {file_name}\n");
         for cut in FastCDC::new(&plain, AVERAGE / 4, AVERAGE, AVERAGE * 4) {
             let part = &plain[cut.offset..cut.offset + cut.length];
@@ -92,7 +97,9 @@ pub fn get(store: &Path, name: &str, dir: &Path) {
     let mut out: Option<File> = None;
     for line in recipe.lines() {
         if let Some(name) = line.strip_prefix("file ") {
-            out = Some(File::create(dir.join(name)).expect("a file"));
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            out = Some(File::create(path).expect("a file"));
             continue;
         }
         let id = blake3::Hash::from_hex(line).expect("an id");
