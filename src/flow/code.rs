@@ -26,6 +26,9 @@ use crate::par::Pool;
 use crate::progress::Progress;
 use crate::store::txn::Txn;
 
+/// Bytes of a chunk by which plain coding is judged.
+const SAMPLE_BYTES: usize = 128 << 10;
+
 /// What all files of a commit share.
 pub struct Writer<'a> {
     /// Where records go.
@@ -404,8 +407,9 @@ impl Source<'_> {
             (Predicted::None, _) => None,
         };
         match corrected {
-            // Far below what plain bytes ever shrink to: no need to try.
-            Some(corrected) if corrected.bytes.len() < plain.len() / 2 => corrected,
+            Some(corrected) if !shrinks_more(plain, corrected.bytes.len(), width, level) => {
+                corrected
+            }
             Some(corrected) => corrected.or(codec::encode_plain(plain, width, level)),
             None => codec::encode_plain(plain, width, level),
         }
@@ -510,6 +514,18 @@ impl Source<'_> {
         let (elements, bytes) = self.dtype(span)?.block();
         Width::new(bytes).filter(|_| elements == 1)
     }
+}
+
+/// Whether plain coding might make a chunk smaller than `coded` bytes, judged by its middle.
+fn shrinks_more(plain: &[u8], coded: usize, width: Option<Width>, level: Level) -> bool {
+    // Below this plain bytes hardly ever shrink.
+    if coded < plain.len() / 2 {
+        return false;
+    }
+    let middle = plain.len().saturating_sub(SAMPLE_BYTES) / 16 * 8;
+    let sample = &plain[middle..plain.len().min(middle + SAMPLE_BYTES)];
+    let of_sample = codec::encode_plain(sample, width, level).bytes.len() as u64;
+    of_sample * plain.len() as u64 <= coded as u64 * sample.len() as u64
 }
 
 /// Whether at most one byte in 256 differs.

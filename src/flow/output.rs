@@ -16,6 +16,9 @@ use crate::error::{Error, IoContext, Kind, Result};
 /// How unfinished files begin; such names are removed when they are met again.
 pub const UNFINISHED: &str = ".sparse-tmp-";
 
+/// Bytes of a file after which the disk begins to write.
+const WRITE_OUT_BYTES: u64 = 8 << 20;
+
 /// An open directory below the target of a checkout.
 pub struct Directory {
     fd: OwnedFd,
@@ -157,6 +160,8 @@ impl Directory {
             name: name.to_owned(),
             file,
             path,
+            written_bytes: 0,
+            begun_bytes: 0,
             kept: false,
         })
     }
@@ -222,6 +227,9 @@ pub struct Unfinished<'d> {
     name: String,
     file: File,
     path: PathBuf,
+    written_bytes: u64,
+    /// Up to where the system was told to write to the disk.
+    begun_bytes: u64,
     kept: bool,
 }
 
@@ -231,7 +239,24 @@ impl Unfinished<'_> {
     /// # Errors
     /// Whatever the system refuses.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        io::Write::write_all(&mut self.file, bytes).at("write", &self.path)
+        io::Write::write_all(&mut self.file, bytes).at("write", &self.path)?;
+        self.written_bytes += bytes.len() as u64;
+        if self.written_bytes - self.begun_bytes >= WRITE_OUT_BYTES {
+            self.write_out();
+        }
+        Ok(())
+    }
+
+    /// Lets the disk begin with what was added, so that little is left to wait for at the end.
+    fn write_out(&mut self) {
+        #[cfg(target_os = "linux")]
+        {
+            // Linux starts to write dirty pages that it is told nobody needs, and keeps them until
+            // they are written. Only speed depends on it.
+            let bytes = std::num::NonZeroU64::new(self.written_bytes - self.begun_bytes);
+            let _ = fs::fadvise(&self.file, self.begun_bytes, bytes, fs::Advice::DontNeed);
+        }
+        self.begun_bytes = self.written_bytes;
     }
 
     /// Makes the file durable and gives it its name, over whatever stands there.
