@@ -9,9 +9,11 @@ use super::wire::Reader;
 use super::{BLOCK, Output, Shape, SourceRange, float, invalid, widen_at};
 
 /// The largest rank of an adapter.
-const RANK_MAX: u64 = 4096;
+pub const RANK_MAX: u64 = 4096;
 /// Elements of both factors that one range may need: they are widened before the product.
 const FACTORS_MAX: u64 = 1 << 26;
+/// Products that one range may take: a full chunk of the largest rank, which is some seconds.
+const PRODUCTS_MAX: u64 = 1 << 32;
 
 /// How a term is added to the sum of an element of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,14 @@ impl Adapter {
                 field: "elements of an adapter's factors",
                 value: needed,
                 max: FACTORS_MAX,
+            });
+        }
+        let products = count.saturating_mul(a.rows);
+        if products > PRODUCTS_MAX {
+            return Err(FormatError::TooLarge {
+                field: "products of an adapter",
+                value: products,
+                max: PRODUCTS_MAX,
             });
         }
         let (_, bytes) = a.span(0, a.elements())?;
@@ -403,6 +413,21 @@ mod tests {
         assert_eq!(Adapter::scale_of(16.0, 64, true), 2.0);
         assert_eq!(Adapter::candidates(2.0, DType::Bf16, false).len(), 4);
         assert_eq!(Adapter::candidates(2.0, DType::F32, false).len(), 2);
+    }
+
+    #[test]
+    fn a_range_of_more_products_than_a_full_chunk_of_the_largest_rank_is_refused() {
+        let shapes = vec![shape(1024, 2048), shape(4096, 2048), shape(1024, 4096)];
+        let recipe = Recipe::new(shape(1024, 2048), shapes, None, Step::Adapter(PLAIN)).unwrap();
+        assert!(recipe.sources(0, 1 << 20).is_ok());
+        let refused = recipe.sources(0, (1 << 20) + 1).unwrap_err();
+        assert!(matches!(
+            refused,
+            FormatError::TooLarge {
+                max: PRODUCTS_MAX,
+                ..
+            }
+        ));
     }
 
     #[test]

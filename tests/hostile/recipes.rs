@@ -557,6 +557,15 @@ const ADAPTER: Changes = &[
             vec![View { parts }]
         };
     }),
+    ("of 2^33 products", |d| {
+        d.target = [14, 1024, 2048];
+        d.shapes = vec![d.target, [14, 4096, 2048], [14, 1024, 4096]];
+        d.plain = vec![0; 1 << 21];
+        d.views = |_| {
+            let parts = vec![Part::zeros((2 << 20) + (8 << 20) + (4 << 20))];
+            vec![View { parts }]
+        };
+    }),
     ("of an infinite scale", |d| {
         d.rest.splice(..4, floats(&[f32::INFINITY])).for_each(drop);
     }),

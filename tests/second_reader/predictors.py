@@ -118,6 +118,7 @@ def adapter(recipe, pieces, first, count):
     must((a_shape.cols, b_shape.rows, b_shape.cols) == (inputs, outputs, rank), "an adapter fits its layer")
     low, high = (0, outputs) if by_input else (first // target.cols, (first + count - 1) // target.cols + 1)
     must(rank * (inputs + high - low) <= 1 << 26, "an adapter's factors are few")
+    must(rank * count <= 1 << 32, "an adapter's products are few")
     bases = widened_base(recipe, pieces, first, count)
     a = [value_of(bits) for bits in widen(a_shape.dtype, pieces.elements(a_shape, 0, rank * inputs))]
     b = [value_of(bits) for bits in widen(b_shape.dtype, pieces.elements(b_shape, low * rank, (high - low) * rank))]
