@@ -13,8 +13,8 @@ use crate::disk::Disk;
 use crate::error::Result;
 use crate::store::{files, paths};
 
-/// A longer index in quarantine is not looked at.
-const INDEX_BYTES_MAX: u64 = 1 << 30;
+/// A longer index in quarantine is not looked at: packs hold far fewer records.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// The least depth of each record of the packs in quarantine.
 #[derive(Debug, Default)]
