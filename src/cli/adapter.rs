@@ -12,7 +12,7 @@ use crate::ops::adapter::{self, Request};
 
 use super::Context;
 use super::args::{AdapterArgs, AdapterVerb};
-use super::commit::level;
+use super::commit::{headline, level};
 use super::out::{Page, Report, Tint};
 use super::session::{Session, pool, signature};
 use super::text::{escaped, saving, time_utc};
@@ -48,18 +48,15 @@ impl Report for Added {
     const SCHEMA: &'static str = "sparse.adapter/1";
 
     fn human(&self, page: &mut Page) {
-        if self.unchanged {
-            page.line(format_args!(
-                "nothing to commit: {} holds the same content",
-                Tint::Name.on(escaped(&self.branch))
-            ));
+        if !headline(
+            page,
+            "committed",
+            &self.commit,
+            &self.branch,
+            self.unchanged,
+        ) {
             return;
         }
-        page.line(format_args!(
-            "committed {} on {}",
-            Tint::Id.on(&self.commit[..12]),
-            Tint::Name.on(escaped(&self.branch))
-        ));
         page.line(format_args!(
             "  base    {} (adapter)",
             Tint::Id.on(&self.base[..12])

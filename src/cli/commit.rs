@@ -56,24 +56,14 @@ impl Report for Committed {
     const SCHEMA: &'static str = "sparse.commit/1";
 
     fn human(&self, page: &mut Page) {
-        let short = &self.commit[..12];
-        if self.unchanged {
-            page.line(format_args!(
-                "nothing to commit: {} holds the same content",
-                Tint::Name.on(escaped(&self.branch))
-            ));
-            return;
-        }
         let verb = if self.dry_run {
             "would commit"
         } else {
             "committed"
         };
-        page.line(format_args!(
-            "{verb} {} on {}",
-            Tint::Id.on(short),
-            Tint::Name.on(escaped(&self.branch))
-        ));
+        if !headline(page, verb, &self.commit, &self.branch, self.unchanged) {
+            return;
+        }
         match &self.base {
             Some(base) => page.line(format_args!(
                 "  base    {} ({}); {} predicted from it",
@@ -204,6 +194,28 @@ impl Committed {
                 .collect(),
         }
     }
+}
+
+/// The first line about a version that a verb made; whether there is more to tell.
+pub(super) fn headline(
+    page: &mut Page,
+    verb: &str,
+    commit: &str,
+    branch: &str,
+    unchanged: bool,
+) -> bool {
+    let branch = Tint::Name.on(escaped(branch));
+    if unchanged {
+        page.line(format_args!(
+            "nothing to commit: {branch} holds the same content"
+        ));
+    } else {
+        page.line(format_args!(
+            "{verb} {} on {branch}",
+            Tint::Id.on(&commit[..12])
+        ));
+    }
+    !unchanged
 }
 
 /// The library's word for a level.

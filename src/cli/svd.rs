@@ -11,7 +11,7 @@ use crate::ops::svd::{self, Keep, Kept, Request};
 
 use super::Context;
 use super::args::SvdArgs;
-use super::commit::level;
+use super::commit::{headline, level};
 use super::out::{Page, Report, Tint};
 use super::session::{Session, pool, signature};
 use super::text::{duration, escaped, saving, size, time_utc};
@@ -66,18 +66,15 @@ impl Report for Cut {
     const SCHEMA: &'static str = "sparse.svd/1";
 
     fn human(&self, page: &mut Page) {
-        if self.unchanged {
-            page.line(format_args!(
-                "nothing to commit: {} holds the same content",
-                Tint::Name.on(escaped(&self.branch))
-            ));
+        if !headline(
+            page,
+            "committed",
+            &self.commit,
+            &self.branch,
+            self.unchanged,
+        ) {
             return;
         }
-        page.line(format_args!(
-            "committed {} on {}",
-            Tint::Id.on(&self.commit[..12]),
-            Tint::Name.on(escaped(&self.branch))
-        ));
         page.line(format_args!(
             "  base    {} (svd)",
             Tint::Id.on(&self.base[..12])
@@ -172,7 +169,8 @@ pub(super) fn run(context: &Context, args: &SvdArgs) -> Result<()> {
 
 fn in_scratch(error: Error, temporary: &std::path::Path) -> Error {
     error.hint(format!(
-        "the model is written to '{}' on the way; TMPDIR names another place",
+        "the store needs room for the factors, and '{}' for the whole model on the way: TMPDIR \
+         names another place",
         temporary.display()
     ))
 }
@@ -232,7 +230,7 @@ impl Tensor {
             mean_error: kept.mean_error,
             max_error: kept.max_error,
             relative_error: kept.relative_error,
-            frobenius_error: kept.frobenius_error,
+            frobenius_error: kept.frobenius_error(),
         }
     }
 }

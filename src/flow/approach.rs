@@ -13,7 +13,7 @@ use store_format::record::{Predictor, View};
 
 use crate::error::Result;
 use crate::flow::predicted::{self, INLINE_BYTES_MAX, Place};
-use crate::plan::pair::BaseFile;
+use crate::plan::pair::{BaseFile, Named, pair};
 use crate::predict::{self, Recipe, Shape, Step};
 
 /// Parts of one view: a longer list costs more than the prediction is worth.
@@ -128,6 +128,42 @@ impl ByRecipe {
     const fn is_elementwise(&self) -> bool {
         matches!(self.recipe.step, Step::Cast | Step::Linear(_)) && self.recipe.view.is_none()
     }
+}
+
+/// For each tensor of a file its namesake among those of the base's files, as far as one fits.
+#[must_use]
+pub fn by_name(
+    path: &str,
+    tensors: &[Tensor],
+    base_files: &[(String, Arc<BaseFile>)],
+) -> Vec<Approach> {
+    let targets: Vec<_> = tensors
+        .iter()
+        .map(|tensor| Named { file: path, tensor })
+        .collect();
+    let places: Vec<(&str, &Arc<BaseFile>, usize)> = base_files
+        .iter()
+        .flat_map(|(path, file)| {
+            let indexes = 0..file.manifest().tensors.len();
+            indexes.map(move |index| (path.as_str(), file, index))
+        })
+        .collect();
+    let named: Vec<_> = places
+        .iter()
+        .map(|(path, file, index)| Named {
+            file: path,
+            tensor: &file.manifest().tensors[*index],
+        })
+        .collect();
+    let pairs = pair(&targets, &named).into_iter();
+    let found = pairs.map(|base| {
+        let (_, file, index) = places.get(base?)?;
+        Some(Approach::Base(BaseTensor {
+            file: Arc::clone(file),
+            index: *index,
+        }))
+    });
+    found.map(Option::unwrap_or_default).collect()
 }
 
 /// A prediction of one chunk that can be written into its record.

@@ -20,8 +20,8 @@ use crate::flow::tree::{self, Leaf, Leafy};
 use crate::par::{Budget, Pool};
 use crate::progress::Progress;
 
-pub use plan::file_id;
 use plan::{Action, Place, locate, plan};
+pub use plan::{file_id, refuse_standing};
 
 /// Bytes of chunks in work: each job states its plain bytes three times, for its prediction and
 /// its coded bytes.

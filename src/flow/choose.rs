@@ -8,7 +8,7 @@ mod gathers;
 mod low_rank;
 mod trials;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use store_format::ids::ChunkId;
@@ -19,10 +19,9 @@ use crate::codec::Level;
 use crate::error::Result;
 use crate::flow::approach::{Approach, BaseTensor, ByRecipe, shape_of};
 use crate::flow::code::Writer;
-use crate::flow::relatives::{BaseFiles, Relatives};
+use crate::flow::relatives::Relatives;
 use crate::layout::{Parsed, cut};
 use crate::par::Budget;
-use crate::plan::pair::{BaseFile, Named, pair};
 use crate::plan::trial;
 use crate::predict::adapter::Adapter;
 use crate::predict::linear::Linear;
@@ -56,35 +55,26 @@ const PARENTS_MAX: usize = 6;
 /// the reader.
 const WORTH: f64 = 0.85;
 
-/// Chooses for every tensor of a file, in the order of the file's tensors; for some it is
-/// `known` how they were made.
+/// Chooses for every tensor of a file, in the order of the file's tensors: `choices` has their
+/// namesakes in the base, and those that are `known` stay.
 ///
 /// # Errors
 /// Failures of the disk; a wish to stop.
 pub fn choose(
     writer: &Writer<'_>,
-    path: &str,
     file: &FileBytes,
     parsed: &Parsed,
-    base_files: &BaseFiles,
-    relatives: Option<&Relatives>,
-    known: BTreeMap<usize, Approach>,
+    relatives: &Relatives,
+    mut choices: Vec<Approach>,
+    known: &BTreeSet<usize>,
 ) -> Result<Vec<Approach>> {
-    let mut choices = pairs(path, &parsed.tensors, base_files);
-    let unknown = (0..choices.len()).filter(|index| !known.contains_key(index));
-    let unknown: Vec<usize> = unknown.collect();
-    for (index, approach) in known {
-        choices[index] = approach;
-    }
-    let Some(relatives) = relatives else {
-        return Ok(choices);
-    };
     let chooser = Chooser {
         writer,
         file,
         relatives,
     };
     let elements = |index: &usize| shape_of(&parsed.tensors[*index]).elements();
+    let unknown = (0..choices.len()).filter(|index| !known.contains(index));
     let (large, small): (Vec<_>, Vec<_>) = unknown
         .into_iter()
         .partition(|index| elements(index) >= SMALL_ELEMENTS);
@@ -186,38 +176,6 @@ struct Choice {
     parents: Option<Vec<usize>>,
     /// Whether the tensor says something about how its file was made.
     tells: bool,
-}
-
-/// Pairs the tensors of a file with those of the base's files.
-#[must_use]
-pub fn pairs(path: &str, tensors: &[Tensor], base_files: &BaseFiles) -> Vec<Approach> {
-    let targets: Vec<_> = tensors
-        .iter()
-        .map(|tensor| Named { file: path, tensor })
-        .collect();
-    let places: Vec<(&str, &Arc<BaseFile>, usize)> = base_files
-        .iter()
-        .flat_map(|(path, file)| {
-            let indexes = 0..file.manifest().tensors.len();
-            indexes.map(move |index| (path.as_str(), file, index))
-        })
-        .collect();
-    let named: Vec<_> = places
-        .iter()
-        .map(|(path, file, index)| Named {
-            file: path,
-            tensor: &file.manifest().tensors[*index],
-        })
-        .collect();
-    let pairs = pair(&targets, &named).into_iter();
-    let found = pairs.map(|base| {
-        let (_, file, index) = places.get(base?)?;
-        Some(Approach::Base(BaseTensor {
-            file: Arc::clone(file),
-            index: *index,
-        }))
-    });
-    found.map(Option::unwrap_or_default).collect()
 }
 
 /// What choosing needs to know.

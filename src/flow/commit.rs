@@ -3,8 +3,8 @@
 //! May use: tiers 0 to 4. Holds: what is reported was published and is durable; a failure before
 //! leaves the store as it was.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use store_format::commit::{Attribute, Commit, Derivation, Origin};
 use store_format::ids::{CommitId, FileId};
@@ -15,6 +15,7 @@ use store_format::reference::{BRANCHES, Change, ReferenceTable, check_reference}
 use crate::bytes::FileBytes;
 use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::flow::approach;
 use crate::flow::choose;
 use crate::flow::code::{self, Writer, Written};
 use crate::flow::hint;
@@ -217,12 +218,12 @@ fn try_commit(
 }
 
 /// The version that tensors are compared with, and its files.
-fn find_base(
+fn find_base<'r>(
     rebuilder: &Rebuilder,
     table: &ReferenceTable,
-    request: &Request<'_>,
+    request: &Request<'r>,
     parent: Option<CommitId>,
-) -> Result<(Option<CommitId>, Known)> {
+) -> Result<(Option<CommitId>, Known<'r>)> {
     let base = match &request.base {
         BaseChoice::None => None,
         BaseChoice::Auto => parent,
@@ -247,18 +248,18 @@ fn find_base(
     let known = Known {
         base_files,
         relatives,
-        factors: request.factors.map(Path::to_owned),
+        factors: request.factors,
     };
     Ok((base, known))
 }
 
 /// What tensors may be predicted from.
-struct Known {
+struct Known<'a> {
     base_files: BaseFiles,
     /// None where nothing is to be compared.
     relatives: Option<Relatives>,
     /// See [`Request::factors`].
-    factors: Option<PathBuf>,
+    factors: Option<&'a Path>,
 }
 
 impl Report {
@@ -293,7 +294,7 @@ fn deed(request: &Request<'_>, verb: &str, changes: Vec<Change>) -> Deed {
 fn write_files(
     writer: &Writer<'_>,
     scanned: &[Scanned],
-    known: &Known,
+    known: &Known<'_>,
     report: &mut Report,
 ) -> Result<Vec<Leaf>> {
     let mut leaves = Vec::with_capacity(scanned.len());
@@ -345,19 +346,24 @@ fn write_file(
     path: &str,
     source: &Path,
     stat: &Stat,
-    known: &Known,
+    known: &Known<'_>,
 ) -> Result<(Manifest, Written)> {
     let mut before = *stat;
     for _ in 0..TRIES {
         let file = FileBytes::open(source)?;
         let outcome = layout::parse(path, &file).and_then(|parsed| {
-            let (files, others) = (&known.base_files, known.relatives.as_ref());
-            let (made, of_factors) = match &known.factors {
-                Some(folder) => hint::changed_by_factors(writer, folder, path, &parsed, files)?,
-                None => (BTreeMap::new(), Written::default()),
+            let mut approaches = approach::by_name(path, &parsed.tensors, &known.base_files);
+            let (made, of_factors) = match known.factors {
+                Some(folder) => {
+                    hint::changed_by_factors(writer, folder, path, &parsed, &mut approaches)?
+                }
+                None => (BTreeSet::new(), Written::default()),
             };
             writer.progress.step("choosing predictions");
-            let approaches = choose::choose(writer, path, &file, &parsed, files, others, made)?;
+            if let Some(relatives) = &known.relatives {
+                let file = &file;
+                approaches = choose::choose(writer, file, &parsed, relatives, approaches, &made)?;
+            }
             writer.progress.step("coding");
             let (manifest, mut written) = write::file(writer, &file, &parsed, &approaches)?;
             written.add(&of_factors);

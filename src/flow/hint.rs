@@ -5,7 +5,7 @@
 //! The factors of a change are written first, as chunks of the same transaction: the records of
 //! the changed tensors name them as sources, so they live as long as those do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,9 +14,7 @@ use store_format::dtype::DType;
 use crate::bytes::FileBytes;
 use crate::error::Result;
 use crate::flow::approach::{Approach, BaseTensor, ByRecipe, shape_of};
-use crate::flow::choose;
 use crate::flow::code::{Writer, Written};
-use crate::flow::relatives::BaseFiles;
 use crate::flow::write;
 use crate::layout::{self, Parsed};
 use crate::plan::pair::BaseFile;
@@ -52,8 +50,8 @@ pub fn recipe(target: Shape, base: Shape, factors: [Shape; 2]) -> Result<Recipe>
     )?)
 }
 
-/// The tensors of a file whose changes stand in a file of the same path below `folder`, by index;
-/// and what became of the factors.
+/// Turns the approaches of tensors whose changes stand in a file of the same path below `folder`
+/// from their base to their factors; which those are, and what became of the factors.
 ///
 /// # Errors
 /// Failures of the disk.
@@ -62,11 +60,11 @@ pub fn changed_by_factors(
     folder: &Path,
     path: &str,
     parsed: &Parsed,
-    base_files: &BaseFiles,
-) -> Result<(BTreeMap<usize, Approach>, Written)> {
+    approaches: &mut [Approach],
+) -> Result<(BTreeSet<usize>, Written)> {
     let source = folder.join(path);
     if !source.is_file() {
-        return Ok(Default::default());
+        return Ok((BTreeSet::new(), Written::default()));
     }
     let file = FileBytes::open(&source)?;
     let in_factors = layout::parse(path, &file)?;
@@ -79,22 +77,19 @@ pub fn changed_by_factors(
         .enumerate()
         .map(|(index, tensor)| (tensor.name.as_str(), index))
         .collect();
-    let mut changed = BTreeMap::new();
-    for (index, base) in choose::pairs(path, &parsed.tensors, base_files)
-        .into_iter()
-        .enumerate()
-    {
-        let target = &parsed.tensors[index];
+    let mut changed = BTreeSet::new();
+    for (index, target) in parsed.tensors.iter().enumerate() {
         let [a, b] = factor_names(&target.name).map(|name| {
             Some(BaseTensor {
                 file: Arc::clone(&factors),
                 index: *places.get(name.as_str())?,
             })
         });
-        if let (Approach::Base(base), Some(a), Some(b)) = (base, a, b) {
+        if let (Approach::Base(base), Some(a), Some(b)) = (&approaches[index], a, b) {
             let recipe = recipe(shape_of(target), base.shape(), [a.shape(), b.shape()])?;
-            let recipe = ByRecipe::new(recipe, vec![base, a, b]);
-            changed.insert(index, Approach::Recipe(Arc::new(recipe)));
+            let recipe = ByRecipe::new(recipe, vec![base.clone(), a, b]);
+            approaches[index] = Approach::Recipe(Arc::new(recipe));
+            changed.insert(index);
         }
     }
     Ok((changed, written))

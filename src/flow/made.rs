@@ -9,20 +9,15 @@ use store_format::record::{Part, View};
 
 use crate::error::Result;
 use crate::flow::approach::{BaseTensor, shape_of};
+use crate::flow::checkout::IN_FLIGHT;
 use crate::flow::read::Rebuilder;
-use crate::par::{Budget, Pool};
+use crate::par::Pool;
 use crate::plan::pair::BaseFile;
 use crate::predict::float;
 use crate::progress::Progress;
 
 /// Elements that are made at a time.
 const PIECE_ELEMENTS: u64 = 1 << 20;
-
-/// Bytes in work; a job states its plain bytes three times.
-const IN_FLIGHT: Budget = Budget {
-    bytes_max: 160 << 20,
-    count_max: 256,
-};
 
 /// A piece of the new file.
 enum Piece<'m, M> {
@@ -129,10 +124,7 @@ pub fn values(
     let mut view = View::default();
     tensor.parts(bytes_of(first), bytes_of(count), &mut view);
     let bytes = rebuilder.view(&view)?;
-    let mut values = vec![0.0; usize::try_from(count).unwrap_or(usize::MAX)];
-    if !float::widen(dtype, &bytes, &mut values) {
-        values.fill(0.0);
-    }
+    let mut values = float::widened(dtype, &bytes);
     values
         .iter_mut()
         .filter(|value| !value.is_finite())

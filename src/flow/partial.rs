@@ -10,8 +10,8 @@ use store_format::record::View;
 
 use crate::bytes::ReadAt;
 use crate::error::{Error, Result};
-use crate::flow::checkout::{IN_FLIGHT, Report, Request};
-use crate::flow::output::{Directory, Standing, Unfinished};
+use crate::flow::checkout::{IN_FLIGHT, Report, Request, make_parents, refuse_standing};
+use crate::flow::output::{Directory, Unfinished};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{Leaf, Leafy};
 use crate::layout::{safetensors_metadata, safetensors_subset};
@@ -76,6 +76,9 @@ pub fn checkout(
 ) -> Result<Report> {
     let chosen = choose(rebuilder, request, leaves)?;
     let target = Directory::target(request.target)?;
+    if !request.force {
+        refuse_standing(&target, chosen.keys().copied())?;
+    }
     let total = chosen
         .values()
         .flat_map(|(_, tensors)| tensors)
@@ -87,15 +90,7 @@ pub fn checkout(
         ..Report::default()
     };
     for (path, (manifest, tensors)) in chosen {
-        let mut directory = target.again()?;
-        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
-        for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
-            directory = directory.child(parent)?;
-        }
-        if directory.look(name)? != Standing::Nothing && !request.force {
-            return Err(Error::conflict(format!("'{path}' would be overwritten"))
-                .hint("check out elsewhere, or give --force"));
-        }
+        let (directory, name) = make_parents(&target, path)?;
         let mut file = directory.begin(name, false)?;
         report.written_bytes += write(rebuilder, pool, manifest, &tensors, &mut file, progress)?;
         file.finish()?;

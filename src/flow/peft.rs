@@ -25,6 +25,25 @@ pub enum Half {
     B,
 }
 
+impl Half {
+    /// Its place beside the other.
+    #[must_use]
+    pub const fn place(self) -> usize {
+        match self {
+            Self::A => 0,
+            Self::B => 1,
+        }
+    }
+}
+
+/// Whether a file of an adapter's folder holds its tensors: PEFT names them so, and a folder may
+/// hold the states of a trainer besides.
+#[must_use]
+pub fn is_weights(path: &str) -> bool {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    name.starts_with("adapter_model.")
+}
+
 /// The layer whose adapter a tensor is half of.
 #[must_use]
 pub fn half_of_adapter(name: &str) -> Option<(&str, Half)> {
@@ -146,6 +165,12 @@ mod tests {
         assert_eq!(of("lora_A.weight"), Some(Half::A));
         assert_eq!(of("lora_B"), Some(Half::B));
         assert_eq!((of("weight"), half_of_adapter("lora_A")), (None, None));
+    }
+
+    #[test]
+    fn tensors_of_an_adapter_are_told_from_those_of_its_trainer() {
+        assert!(is_weights("adapter_model.safetensors") && is_weights("a/b/adapter_model.bin"));
+        assert!(!is_weights("optimizer.pt") && !is_weights("adapter_model/x.pt"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::bytes::ReadAt;
 use crate::error::{Kind, Result};
 use crate::flow::approach::BaseTensor;
 use crate::flow::partial::StoredFile;
-use crate::flow::peft::{self, Config, Half, half_of_adapter};
+use crate::flow::peft::{self, Config, half_of_adapter};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{self, Leafy};
 use crate::layout::names;
@@ -109,11 +109,7 @@ impl Relatives {
             let mut halves: HashMap<&str, [Option<usize>; 2]> = HashMap::new();
             for (index, tensor) in file.manifest().tensors.iter().enumerate() {
                 if let Some((layer, half)) = half_of_adapter(&tensor.name) {
-                    let half = match half {
-                        Half::A => 0,
-                        Half::B => 1,
-                    };
-                    halves.entry(layer).or_default()[half] = Some(index);
+                    halves.entry(layer).or_default()[half.place()] = Some(index);
                 } else if tensor.bytes > 0 {
                     let named = self.tensors.entry(meaning(&tensor.name)).or_default();
                     let other = |index| BaseTensor {

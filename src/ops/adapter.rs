@@ -16,7 +16,7 @@ use crate::codec::Level;
 use crate::error::{Error, Kind, Result};
 use crate::flow::attribute;
 use crate::flow::commit::{self, BaseChoice, Signature, commit};
-use crate::flow::peft::{CONFIG, CONFIG_BYTES_MAX, Config, Half, half_of_adapter};
+use crate::flow::peft::{CONFIG, CONFIG_BYTES_MAX, Config, half_of_adapter, is_weights};
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{Relatives, files_of};
 use crate::flow::scan::{What, scan};
@@ -119,11 +119,13 @@ fn read_config(folder: &Path) -> Result<Config> {
         .ok_or_else(|| no_adapter(format!("its {CONFIG} names no type of adapter")))
 }
 
-/// The tensors of all files in the folder.
+/// The tensors of the adapter in a folder.
 fn tensors_of(folder: &Path, progress: &dyn Progress) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::new();
     for scanned in scan(folder, progress)? {
-        if let What::File { source, .. } = &scanned.what {
+        if let What::File { source, .. } = &scanned.what
+            && is_weights(&scanned.path)
+        {
             let file = FileBytes::open(source)?;
             tensors.extend(layout::parse(&scanned.path, &file)?.tensors);
         }
@@ -136,11 +138,7 @@ fn fitting_layers(tensors: &[Tensor], base: &Relatives) -> Result<u64> {
     let mut layers: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
     for tensor in tensors {
         if let Some((layer, half)) = half_of_adapter(&tensor.name) {
-            let at = match half {
-                Half::A => 0,
-                Half::B => 1,
-            };
-            layers.entry(layer).or_default()[at] = Some(tensor);
+            layers.entry(layer).or_default()[half.place()] = Some(tensor);
         }
     }
     for (layer, halves) in &layers {

@@ -15,7 +15,8 @@ use crate::error::{Error, Kind, Result};
 use crate::flow::approach::{BaseTensor, ByRecipe};
 use crate::flow::checkout::{self, Report};
 use crate::flow::made;
-use crate::flow::output::{Directory, Standing};
+use crate::flow::output::Directory;
+use crate::flow::peft;
 use crate::flow::predicted::{Predicted, predict};
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Relatives, files_of};
@@ -64,7 +65,8 @@ pub fn merge(
             Kind::NotFound => error.hint("fetch the base of this adapter first"),
             _ => error,
         })?;
-    let adapter_files = files_of(rebuilder, &request.commit)?;
+    let mut adapter_files = files_of(rebuilder, &request.commit)?;
+    adapter_files.retain(|(path, _)| peft::is_weights(path) || path.ends_with(peft::CONFIG));
     let adapter = Relatives::of_files(rebuilder, &adapter_files)?;
     if let Some(what) = adapter.unmergeable() {
         return Err(Error::new(
@@ -76,6 +78,9 @@ pub fn merge(
     let leaves = tree::leaves(rebuilder, &commit.tree)?;
     let (merged, others) = split(rebuilder, leaves, &adapter, &adapter_files)?;
     let target = Directory::target(request.target)?;
+    if !request.force {
+        checkout::refuse_standing(&target, merged.iter().map(|file| &*file.path))?;
+    }
     let mut report = checkout::write_leaves(
         rebuilder,
         pool,
@@ -86,15 +91,7 @@ pub fn merge(
         progress,
     )?;
     for file in merged {
-        write(
-            rebuilder,
-            pool,
-            &target,
-            &file,
-            request.force,
-            &mut report,
-            progress,
-        )?;
+        write(rebuilder, pool, &target, &file, &mut report, progress)?;
     }
     Ok(report)
 }
@@ -206,7 +203,6 @@ fn write(
     pool: &Pool,
     target: &Directory,
     merged: &Merged,
-    force: bool,
     report: &mut Report,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -217,10 +213,6 @@ fn write(
         makers,
     } = merged;
     let (directory, name) = checkout::make_parents(target, path)?;
-    if directory.look(name)? != Standing::Nothing && !force {
-        return Err(Error::conflict(format!("'{path}' would be overwritten"))
-            .hint("check out elsewhere, or give --force"));
-    }
     progress.begin("merging", Some(file.manifest().bytes));
     let mut out = directory.begin(name, *executable)?;
     let piece = |recipe: &ByRecipe, first: u64, bytes: u64| make(rebuilder, recipe, first, bytes);

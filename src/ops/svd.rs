@@ -71,12 +71,10 @@ pub struct Request<'a> {
 /// What was kept of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kept {
-    /// Its file and name.
+    /// Its file.
     pub file: String,
     /// Its name.
     pub name: String,
-    /// Elements.
-    pub elements: u64,
     /// Components that were kept.
     pub rank: usize,
     /// Bytes of their factors in binary16.
@@ -87,8 +85,18 @@ pub struct Kept {
     pub max_error: f64,
     /// The mean by that of the change itself.
     pub relative_error: f64,
-    /// The root of the squared change that is left out, by that of the whole.
-    pub frobenius_error: f64,
+    /// The sum of the squares of what is left out.
+    pub left_out_squared: f64,
+    /// The sum of the squares of the change.
+    pub change_squared: f64,
+}
+
+impl Kept {
+    /// The Frobenius norm of what is left out by that of the change.
+    #[must_use]
+    pub fn frobenius_error(&self) -> f64 {
+        root_of_part(self.left_out_squared, self.change_squared)
+    }
 }
 
 /// What was made.
@@ -255,12 +263,14 @@ impl Report {
         )
     }
 
-    /// The relative Frobenius error of the tensors, the mean weighted by their elements.
+    /// The Frobenius norm of what is left out of all tensors by that of their changes.
     #[must_use]
     pub fn frobenius_error(&self) -> f64 {
-        let elements: u64 = self.tensors.iter().map(|kept| kept.elements).sum();
-        let weighted = |kept: &Kept| kept.frobenius_error * kept.elements as f64;
-        self.tensors.iter().map(weighted).sum::<f64>() / elements.max(1) as f64
+        let sum = |of: fn(&Kept) -> f64| self.tensors.iter().map(of).sum();
+        root_of_part(
+            sum(|kept| kept.left_out_squared),
+            sum(|kept| kept.change_squared),
+        )
     }
 
     /// The attribute `svd`.
@@ -275,7 +285,7 @@ impl Report {
                     "mean_error": rounded(kept.mean_error),
                     "max_error": rounded(kept.max_error),
                     "relative_error": rounded(kept.relative_error),
-                    "frobenius_error": rounded(kept.frobenius_error),
+                    "frobenius_error": rounded(kept.frobenius_error()),
                 })
             })
             .collect();
@@ -300,6 +310,15 @@ impl Report {
         };
         value[name] = stated;
         value
+    }
+}
+
+/// The root of a part of a sum of squares by the whole; 0 of nothing.
+fn root_of_part(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 {
+        (part / whole).sqrt()
+    } else {
+        0.0
     }
 }
 

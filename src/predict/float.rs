@@ -194,6 +194,18 @@ pub fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
     }
 }
 
+/// Elements as numbers; zeros where the type cannot be computed with.
+#[must_use]
+pub fn widened(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    let (per_block, block_bytes) = dtype.block();
+    let count = bytes.len() as u64 / block_bytes * per_block;
+    let mut values = vec![0.0; usize::try_from(count).unwrap_or(usize::MAX)];
+    if !widen(dtype, bytes, &mut values) {
+        values.fill(0.0);
+    }
+    values
+}
+
 /// Rounds all of `values` to elements of a type. `false` as for [`widen`].
 #[must_use]
 pub fn round(dtype: DType, values: &[f32], out: &mut [u8]) -> bool {

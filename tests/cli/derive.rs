@@ -197,6 +197,9 @@ fn an_adapter_is_kept_with_its_base_and_merged_on_the_way_out() {
     let config =
         json!({"peft_type": "LORA", "r": 4, "lora_alpha": 2, "target_modules": ["q_proj"]});
     let (a, b) = adapter(&sandbox, &config, "model.q_proj", COLS);
+    // What a trainer leaves in the same folder is kept, and is no part of the adapter.
+    let states = model(&[("state.0.exp_avg", [1, 4], numbers(7, 4))]);
+    fs::write(sandbox.path().join("lora/optimizer.safetensors"), states).expect("a file");
     let made = &sandbox.json(&["adapter", "add", "base", "../lora", "-b", "lora"])[0];
     assert_eq!(made["schema"], "sparse.adapter/1");
     assert_eq!(
@@ -241,6 +244,13 @@ fn an_adapter_is_kept_with_its_base_and_merged_on_the_way_out() {
             .0,
         5
     );
+    // Refused before anything is written.
+    let half = sandbox.path().join("half");
+    fs::create_dir(&half).expect("a folder");
+    fs::write(half.join("model.safetensors"), "mine").expect("a file");
+    let refused = sandbox.refused(&["checkout", "lora", "--merge", "../half"]);
+    assert_eq!(refused.0, 5);
+    assert!(!half.join("config.json").exists());
     sandbox.at_work(&["checkout", "lora", "--merge", "../merged", "--force"]);
 }
 

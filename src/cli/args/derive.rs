@@ -2,7 +2,6 @@
 //!
 //! May use: nothing of this crate.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -66,8 +65,8 @@ pub struct SvdArgs {
     #[arg(value_name = "REV")]
     pub tuned: String,
     /// Keep so many components of each tensor [default: 16]
-    #[arg(long, value_name = "R", group = "keep")]
-    pub rank: Option<NonZeroUsize>,
+    #[arg(long, value_name = "R", group = "keep", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub rank: Option<u16>,
     /// Keep the components that have this share of each tensor's squared change
     #[arg(long, value_name = "SHARE", group = "keep")]
     pub energy: Option<Share>,

@@ -264,6 +264,27 @@ impl<'a> Planner<'a, '_> {
     }
 }
 
+/// Refuses where something stands at one of these paths.
+///
+/// # Errors
+/// `Conflict`, with the first of them.
+pub fn refuse_standing<'p>(
+    target: &Directory,
+    paths: impl IntoIterator<Item = &'p str>,
+) -> Result<()> {
+    let mut in_the_way = Vec::new();
+    for path in paths {
+        match locate(target, path)? {
+            Place::Here(directory, name) if directory.look(name)? != Standing::Nothing => {
+                in_the_way.push(path);
+            }
+            Place::Behind(path) => in_the_way.push(path),
+            Place::Here(..) | Place::Nowhere => {}
+        }
+    }
+    refuse(&in_the_way)
+}
+
 fn refuse(in_the_way: &[&str]) -> Result<()> {
     let Some(first) = in_the_way.first() else {
         return Ok(());

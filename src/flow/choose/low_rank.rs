@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Chooser;
-use super::trials::{Target, size, span, widened};
+use super::trials::{Target, size, span};
 use crate::bytes::ReadAt;
 use crate::codec::Level;
 use crate::error::Result;
@@ -89,10 +89,10 @@ impl Chooser<'_> {
         let (first, count) = (row as u64 * cols, count as u64 * cols);
         let (start, bytes) = span(target.shape.dtype, first, count);
         let new = self.file.read_vec(target.start + start, size(bytes))?;
-        let mut values = widened(target.shape.dtype, &new);
+        let mut values = float::widened(target.shape.dtype, &new);
         let dtype = base.shape().dtype;
         let old = self.elements(dtype, base, first, count)?;
-        let old = old.map(|old| widened(dtype, &old));
+        let old = old.map(|old| float::widened(dtype, &old));
         for (at, value) in values.iter_mut().enumerate() {
             let old = old.as_ref().map_or(f32::NAN, |old| old[at]);
             let change = *value - old;

@@ -60,7 +60,7 @@ impl Target {
 
     /// The strips as numbers.
     pub(super) fn values(&self) -> Vec<f32> {
-        widened(self.shape.dtype, &self.bytes)
+        float::widened(self.shape.dtype, &self.bytes)
     }
 }
 
@@ -112,7 +112,7 @@ impl Chooser<'_> {
         for (first, count) in &target.strips {
             let bytes = self.elements(dtype, source, *first, *count)?;
             let bytes = bytes.unwrap_or_else(|| vec![0; size(span(dtype, *first, *count).1)]);
-            values.extend(widened(dtype, &bytes));
+            values.extend(float::widened(dtype, &bytes));
         }
         Ok(values)
     }
@@ -136,15 +136,6 @@ impl Chooser<'_> {
             | crate::flow::predicted::Predicted::None => None,
         })
     }
-}
-
-pub(super) fn widened(dtype: DType, bytes: &[u8]) -> Vec<f32> {
-    let width = size(dtype.block().1);
-    let mut values = vec![0.0; bytes.len() / width];
-    if !float::widen(dtype, bytes, &mut values) {
-        values.fill(0.0);
-    }
-    values
 }
 
 /// Where elements lie in their tensor: the first byte, and how many.

@@ -205,22 +205,13 @@ impl Kept {
         Self {
             file: change.path.clone(),
             name: change.tensor().name.clone(),
-            elements,
             rank,
             factor_bytes: rank as u64 * change.component_bytes(),
             mean_error: mean(errors.left_out),
             max_error: errors.largest,
             relative_error: mean(errors.left_out) / (mean(errors.change) + 1e-8),
-            frobenius_error: share(errors.left_out_squared, errors.change_squared),
+            left_out_squared: errors.left_out_squared,
+            change_squared: errors.change_squared,
         }
-    }
-}
-
-/// The root of a part of a sum of squares by the whole; 0 of nothing.
-fn share(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 {
-        (part / whole).sqrt()
-    } else {
-        0.0
     }
 }

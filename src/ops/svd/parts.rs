@@ -10,8 +10,7 @@ use store_format::layout::Tensor;
 use super::Keep;
 use crate::bytes::{FileBytes, ReadAt};
 use crate::error::{Error, Result};
-use crate::flow::approach::{Approach, BaseTensor};
-use crate::flow::choose::pairs;
+use crate::flow::approach::{Approach, BaseTensor, by_name};
 use crate::flow::made;
 use crate::flow::output::Directory;
 use crate::flow::read::Rebuilder;
@@ -95,7 +94,7 @@ pub(super) fn changes(files: &BaseFiles, base_files: &BaseFiles) -> Vec<Change> 
     let mut changes = Vec::new();
     for (number, (path, file)) in files.iter().enumerate() {
         let tensors = &file.manifest().tensors;
-        for (index, base) in pairs(path, tensors, base_files).into_iter().enumerate() {
+        for (index, base) in by_name(path, tensors, base_files).into_iter().enumerate() {
             let Approach::Base(base) = base else { continue };
             let tuned = BaseTensor {
                 file: Arc::clone(file),
