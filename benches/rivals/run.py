@@ -114,7 +114,7 @@ def compare(pair, options, programs, work, wanted):
             continue
         sliced = rival.slow and not options.whole
         where = folder / "slice" if sliced else folder
-        repeat = 1 if options.quick or rival.slow else 3
+        repeat = 1 if rival.slow else 3
         figures = measure(rival, where, facts["dtype"], repeat, programs)
         if figures:
             name = f"{rival.name} (slice)" if sliced else rival.name

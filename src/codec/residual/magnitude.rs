@@ -262,13 +262,9 @@ impl Magnitude {
                 &mut room[..symbols.len() * head.bytes]
             };
             self.join_part(symbols, &mut bits, heads);
-            if kernel::largest(symbols) == ESCAPE {
-                for (symbol, place) in symbols.iter().zip(heads.chunks_exact_mut(head.bytes)) {
-                    if *symbol == ESCAPE
-                        && let Some(exception) = exceptions.next()
-                    {
-                        place.copy_from_slice(exception);
-                    }
+            for at in memchr::memchr_iter(ESCAPE, symbols) {
+                if let Some(exception) = exceptions.next() {
+                    heads[at * head.bytes..][..head.bytes].copy_from_slice(exception);
                 }
             }
             if head.tail > 0 {

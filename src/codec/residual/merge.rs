@@ -144,13 +144,36 @@ pub(super) struct Merged {
     pub tables: Tables,
 }
 
+/// The symbol of elements that follow raw.
+pub(super) struct Escape {
+    pub symbol: u8,
+    /// Raw bits that an escape takes beyond those of each symbol.
+    pub extra: Vec<u32>,
+}
+
+impl Escape {
+    /// Counts as escapes what is rarer than a slot of the table by so much that the slot, shared by
+    /// the other symbols, saves more than the escapes cost.
+    fn take_rare(&self, counts: &mut [u32], bits: u32) {
+        let sum: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+        let slot = sum as f64 * std::f64::consts::LOG2_E / f64::from(1u32 << bits);
+        let mut taken = 0;
+        for (symbol, (count, &extra)) in counts.iter_mut().zip(&self.extra).enumerate() {
+            if symbol != usize::from(self.symbol) && f64::from(*count) * f64::from(extra) < slot {
+                taken += std::mem::take(count);
+            }
+        }
+        counts[usize::from(self.symbol)] += taken;
+    }
+}
+
 /// Merges the first `ordered` contexts; the ones after it keep a table each.
 ///
 /// `scale` is how many elements of the tensor one counted element stands for.
 pub(super) fn merge(
     counts: &Counts,
     ordered: usize,
-    escape: Option<u8>,
+    escape: &Escape,
     scale: f64,
     bits: u32,
 ) -> Merged {
@@ -190,12 +213,11 @@ pub(super) fn merge(
         .iter_mut()
         .zip(frequencies.chunks_exact_mut(counts.alphabet))
     {
-        if let Some(escape) = escape {
-            // What a sample did not show escapes.
-            let rare = group.counts.iter().filter(|&&c| c == 1).count() as u32;
-            let unseen = if scale > 1.0 { rare } else { 0 };
-            group.counts[usize::from(escape)] += 1 + unseen;
-        }
+        // What a sample did not show escapes.
+        let rare = group.counts.iter().filter(|&&c| c == 1).count() as u32;
+        let unseen = if scale > 1.0 { rare } else { 0 };
+        group.counts[usize::from(escape.symbol)] += 1 + unseen;
+        escape.take_rare(&mut group.counts, bits);
         if group.counts.iter().filter(|&&c| c > 0).count() < 2 {
             let other = usize::from(group.counts[0] > 0);
             group.counts[other] += 1;
@@ -232,5 +254,26 @@ fn join_neighbours(groups: &mut Vec<Group>, most: usize, scale: f64) {
         if at + 1 < groups.len() {
             change[at] = change_of(&groups[at], &groups[at + 1]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_too_rare_for_a_slot_escapes_and_no_element_is_lost() {
+        let mut counts = vec![0; 8];
+        (counts[0], counts[1], counts[2], counts[3]) = (1 << 20, 1 << 18, 5, 500);
+        let before: u32 = counts.iter().sum();
+        let escape = Escape {
+            symbol: 7,
+            extra: vec![16, 9, 9, 9, 9, 9, 9, 0],
+        };
+        escape.take_rare(&mut counts, 10);
+        // A slot of 1024 is worth 1.44 bits in 1024 elements: more than 5 escapes cost, and less
+        // than 500 do.
+        assert_eq!(counts, [1 << 20, 1 << 18, 0, 500, 0, 0, 0, 5]);
+        assert_eq!(counts.iter().sum::<u32>(), before);
     }
 }

@@ -6,7 +6,7 @@
 use super::alphabet::{Alphabet, HOT_MAX};
 use super::difference::{self, Difference, Second};
 use super::magnitude::{self, Head, Magnitude};
-use super::merge::{self, Counts, Histogram, Merged};
+use super::merge::{self, Counts, Escape, Histogram, Merged};
 use super::model::{Family, Kind, Model};
 use super::number::{self, Number};
 use super::planes::{self, Planes};
@@ -295,7 +295,6 @@ fn finish_difference(
     let total = shape.elements().unwrap_or(0) as f64;
     let weight = |every: usize| total * every as f64 / sample.len().max(1) as f64;
     let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
-    let escape = Some(model.alphabet.escape());
     let mut tried: Vec<(f64, Scales)> = Vec::new();
     let candidates = candidates(sums, global, shape.cols);
     let alone = candidates.len() == 1;
@@ -322,8 +321,17 @@ fn finish_difference(
         }
         counts.counts.truncate(ordered * counts.alphabet);
     }
+    let escape = Escape {
+        symbol: model.alphabet.escape(),
+        extra: model
+            .alphabet
+            .symbols()
+            .iter()
+            .map(|symbol| number.width() - symbol.raw)
+            .collect(),
+    };
     let Merged { map, tables } =
-        merge::merge(&counts, ordered, escape, weight(1), difference::BITS);
+        merge::merge(&counts, ordered, &escape, weight(1), difference::BITS);
     let last = map.len() - 1;
     model.map = std::array::from_fn(|context| map[(context / fold).min(last)]);
     model.tables = tables;
@@ -410,7 +418,13 @@ fn finish_magnitude(
     let head = Head::of(number);
     let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
     let lowest = lowest_upper(head, sample);
-    let escape = Some(magnitude::ESCAPE);
+    let head_bits = 8 * head.bytes as u32;
+    let mut extra = vec![head_bits - head.low - 1; 256];
+    extra[0] = head_bits;
+    let escape = Escape {
+        symbol: magnitude::ESCAPE,
+        extra,
+    };
     let mut model = Magnitude {
         head,
         lowest,
@@ -433,7 +447,7 @@ fn finish_magnitude(
     let merged = merge::merge(
         &count_magnitude(&model, number, sample, 1),
         magnitude::CONTEXTS,
-        escape,
+        &escape,
         weight,
         magnitude::BITS,
     );
