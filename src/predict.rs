@@ -293,14 +293,17 @@ impl Recipe {
     /// The elements of the base that the range needs: the same ones, or the whole rows they
     /// lie in.
     fn base_range(&self, first: u64, count: u64) -> (u64, u64) {
-        match &self.step {
-            Step::Quantise(quantise) if quantise.needs_rows() && count > 0 => {
-                let cols = self.target.cols;
-                let from = first / cols * cols;
-                (from, (first + count).next_multiple_of(cols) - from)
-            }
-            _ => (first, count),
+        let needs_rows = match &self.step {
+            Step::Quantise(quantise) => quantise.needs_rows(),
+            Step::Adapter(adapter) => adapter.needs_rows(),
+            Step::Same | Step::Cast | Step::Linear(_) | Step::LowRank(_) => false,
+        };
+        if !needs_rows || count == 0 {
+            return (first, count);
         }
+        let cols = self.target.cols;
+        let from = first / cols * cols;
+        (from, (first + count).next_multiple_of(cols) - from)
     }
 
     /// What a prediction of the elements `[first, first + count)` needs, in the order in which
@@ -465,7 +468,7 @@ impl Recipe {
             Step::Adapter(adapter) => adapter.fill(
                 &self.target,
                 &self.sources[self.base_sources()..],
-                first,
+                (base_first, first, count),
                 &base,
                 from,
                 extra,

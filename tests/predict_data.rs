@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use sparse_store::predict::adapter::Adapter;
+use sparse_store::predict::adapter::{Adapter, Form};
 use sparse_store::predict::gather::find::{RowIndex, columns, row_hash};
 use sparse_store::predict::gather::{Gather, Run, Runs};
 use sparse_store::predict::linear::Linear;
@@ -320,7 +320,7 @@ fn merged_adapters_follow_from_the_adapter() {
         let Some(file) = safetensors(&format!("{group}/{merged}/model.safetensors")) else {
             continue;
         };
-        for candidate in Adapter::candidates(2.0, DType::Bf16, false) {
+        for candidate in Adapter::candidates(2.0, DType::Bf16, Form::ByOutput) {
             let mut tally = Tally::new(&format!(
                 "{group}/{merged} {:?} {:?}",
                 candidate.order, candidate.change

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sparse_store::codec::residual::{Model, Prediction, Statistics, TensorShape};
 use sparse_store::codec::{self, residual};
 use sparse_store::flow::predicted::{self, Place};
-use sparse_store::predict::adapter::{Adapter, Order};
+use sparse_store::predict::adapter::{Adapter, Form, Order};
 use sparse_store::predict::gather::{Gather, Rows, Run, Runs};
 use sparse_store::predict::linear::Linear;
 use sparse_store::predict::low_rank::LowRank;
@@ -330,26 +330,26 @@ fn computed(random: &mut Random, out: &mut String) {
         (Order::Fused, DType::Bf16),
         (Order::Plain, DType::F16),
     ] {
-        for by_input in [false, true] {
-            let (a, b) = (
-                shape(DType::F32, 3, if by_input { 7 } else { 9 }),
-                shape(DType::Bf16, if by_input { 9 } else { 7 }, 3),
-            );
+        for form in [Form::ByOutput, Form::ByInput, Form::Decomposed] {
+            let (inputs, outputs) = match form {
+                Form::ByInput => (7, 9),
+                Form::ByOutput | Form::Decomposed => (9, 7),
+            };
+            let mut factors = vec![shape(DType::F32, 3, inputs), shape(DType::Bf16, outputs, 3)];
+            if form == Form::Decomposed {
+                factors.push(shape(DType::F16, 1, outputs));
+            }
             let step = Step::Adapter(Adapter {
                 scale: 0.7,
                 order,
                 change,
-                by_input,
+                form,
             });
             for to in [DType::Bf16, DType::F32, DType::F16] {
+                let sources = [vec![shape(to, 7, 9)], factors.clone()].concat();
                 case(
                     random,
-                    &recipe(
-                        shape(to, 7, 9),
-                        vec![shape(to, 7, 9), a, b],
-                        None,
-                        step.clone(),
-                    ),
+                    &recipe(shape(to, 7, 9), sources, None, step.clone()),
                     out,
                 );
             }

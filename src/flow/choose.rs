@@ -341,9 +341,8 @@ impl Chooser<'_> {
                     && float::is_computable(base.shape().dtype)
             });
             for base in bases.take(ADAPTED_MAX) {
-                let sources = vec![base.clone(), adapter.a.clone(), adapter.b.clone()];
-                for way in Adapter::candidates(adapter.scale, base.shape().dtype, adapter.by_input)
-                {
+                let sources = adapter.sources(base);
+                for way in Adapter::candidates(adapter.scale, base.shape().dtype, adapter.form) {
                     let step = Step::Adapter(way);
                     self.offer(target, None, step, &sources, best)?;
                     if best.is_exact() {

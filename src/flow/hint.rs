@@ -18,7 +18,7 @@ use crate::flow::code::{Writer, Written};
 use crate::flow::write;
 use crate::layout::{self, Parsed};
 use crate::plan::pair::BaseFile;
-use crate::predict::adapter::{Adapter, Order};
+use crate::predict::adapter::{Adapter, Form, Order};
 use crate::predict::{Recipe, Shape, Step};
 
 /// How a change is made of its factors: summed over rising components without fused operations,
@@ -27,7 +27,7 @@ pub const CHANGE: Adapter = Adapter {
     scale: 1.0,
     order: Order::Plain,
     change: DType::F32,
-    by_input: false,
+    form: Form::ByOutput,
 };
 
 /// The names of a tensor's factors: rows of its inputs, then a row for each of its rows.

@@ -1,11 +1,11 @@
-//! What a PEFT folder says: which tensors are halves of adapters, and how they are merged.
+//! What a PEFT folder says: which tensors are parts of adapters, and how they are merged.
 //!
 //! May use: tiers 0 to 4. Must never trust the configuration: it is a file like any other, and a
 //! wrong one makes a wrong prediction, never wrong bytes.
 
 use serde_json::{Map, Value};
 
-use crate::predict::adapter::Adapter;
+use crate::predict::adapter::{Adapter, Form};
 
 /// The file beside an adapter's tensors that says how they are used.
 pub const CONFIG: &str = "adapter_config.json";
@@ -16,22 +16,28 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What PEFT puts before the names of a wrapped model's tensors.
 pub const PREFIX: &str = "base_model.model.";
 
-/// Halves of an adapter.
+/// Parts of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Half {
+pub enum Part {
     /// Rank rows of the layer's inputs.
     A,
     /// A row of the rank for each output.
     B,
+    /// The length of each output's row, where weights are decomposed (DoRA).
+    Magnitude,
 }
 
-impl Half {
-    /// Its place beside the other.
+impl Part {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// Its place beside the others.
     #[must_use]
     pub const fn place(self) -> usize {
         match self {
             Self::A => 0,
             Self::B => 1,
+            Self::Magnitude => 2,
         }
     }
 }
@@ -44,14 +50,15 @@ pub fn is_weights(path: &str) -> bool {
     name.starts_with("adapter_model.")
 }
 
-/// The layer whose adapter a tensor is half of.
+/// The layer whose adapter a tensor is part of.
 #[must_use]
-pub fn half_of_adapter(name: &str) -> Option<(&str, Half)> {
+pub fn part_of_adapter(name: &str) -> Option<(&str, Part)> {
     let name = name.strip_suffix(".weight").unwrap_or(name);
-    let (layer, half) = name.rsplit_once('.')?;
-    match half {
-        "lora_A" => Some((layer, Half::A)),
-        "lora_B" => Some((layer, Half::B)),
+    let (layer, part) = name.rsplit_once('.')?;
+    match part {
+        "lora_A" => Some((layer, Part::A)),
+        "lora_B" => Some((layer, Part::B)),
+        "lora_magnitude_vector" => Some((layer, Part::Magnitude)),
         _ => None,
     }
 }
@@ -98,15 +105,22 @@ impl Config {
         if kind != "LORA" {
             return Some(format!("adapters of type {kind}"));
         }
-        // A weight-decomposed adapter is merged by other arithmetic.
-        self.flag("use_dora")
-            .then(|| "weight-decomposed adapters (DoRA)".into())
+        // The length of an output would be that of a column.
+        (self.flag("use_dora") && self.flag("fan_in_fan_out")).then(|| {
+            "weight-decomposed adapters (DoRA) of weights with a row for each input".into()
+        })
     }
 
-    /// Whether the layers' weights have a row for each input.
+    /// How the layers lie in their weights, and whether their rows have lengths of their own.
     #[must_use]
-    pub fn is_by_input(&self) -> bool {
-        self.flag("fan_in_fan_out")
+    pub fn form(&self) -> Form {
+        if self.flag("use_dora") {
+            Form::Decomposed
+        } else if self.flag("fan_in_fan_out") {
+            Form::ByInput
+        } else {
+            Form::ByOutput
+        }
     }
 
     /// The factor of a layer's product, by its own or the common alpha; patterns name layers by
@@ -154,17 +168,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_known_by_their_names() {
+    fn parts_are_known_by_their_names() {
         let q = "base_model.model.layers.0.q_proj";
         let of = |name: &str| {
-            half_of_adapter(&format!("{q}.{name}")).map(|(layer, half)| {
+            part_of_adapter(&format!("{q}.{name}")).map(|(layer, part)| {
                 assert_eq!(layer, q);
-                half
+                part
             })
         };
-        assert_eq!(of("lora_A.weight"), Some(Half::A));
-        assert_eq!(of("lora_B"), Some(Half::B));
-        assert_eq!((of("weight"), half_of_adapter("lora_A")), (None, None));
+        assert_eq!(of("lora_A.weight"), Some(Part::A));
+        assert_eq!(of("lora_B"), Some(Part::B));
+        assert_eq!(of("lora_magnitude_vector"), Some(Part::Magnitude));
+        assert_eq!((of("weight"), part_of_adapter("lora_A")), (None, None));
     }
 
     #[test]
@@ -190,11 +205,8 @@ mod tests {
     fn what_cannot_be_merged_is_named() {
         let of = |text: &str| Config::parse(text.as_bytes()).unwrap().unmergeable();
         assert!(of(r#"{"peft_type": "IA3"}"#).unwrap().contains("IA3"));
-        assert!(
-            of(r#"{"peft_type": "LORA", "use_dora": true}"#)
-                .unwrap()
-                .contains("DoRA")
-        );
+        let dora = r#"{"peft_type": "LORA", "use_dora": true, "fan_in_fan_out": true}"#;
+        assert!(of(dora).unwrap().contains("DoRA"));
         assert!(Config::parse(b"{}").is_none() && Config::parse(b"[").is_none());
     }
 

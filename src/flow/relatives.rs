@@ -16,11 +16,12 @@ use crate::bytes::ReadAt;
 use crate::error::{Kind, Result};
 use crate::flow::approach::BaseTensor;
 use crate::flow::partial::StoredFile;
-use crate::flow::peft::{self, Config, half_of_adapter};
+use crate::flow::peft::{self, Config, Part, part_of_adapter};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{self, Leafy};
 use crate::layout::names;
 use crate::plan::pair::BaseFile;
+use crate::predict::adapter::Form;
 
 /// The files of a version, by path.
 pub type BaseFiles = Vec<(String, Arc<BaseFile>)>;
@@ -35,10 +36,21 @@ pub struct LayerAdapter {
     pub a: BaseTensor,
     /// A row of the rank for each output.
     pub b: BaseTensor,
+    /// The length of each output's row, for [`Form::Decomposed`].
+    pub magnitude: Option<BaseTensor>,
     /// What their product is multiplied by.
     pub scale: f32,
-    /// The layer's weight has a row for each input.
-    pub by_input: bool,
+    /// How the layer lies in its weight.
+    pub form: Form,
+}
+
+impl LayerAdapter {
+    /// What a merge of it into a base follows from, in the order of a recipe.
+    #[must_use]
+    pub fn sources(&self, base: &BaseTensor) -> Vec<BaseTensor> {
+        let parts = [base, &self.a, &self.b].into_iter();
+        parts.chain(&self.magnitude).cloned().collect()
+    }
 }
 
 /// Tensors and adapters by the name of the weight that they are or change.
@@ -106,10 +118,10 @@ impl Relatives {
     fn add(&mut self, rebuilder: &Rebuilder, files: &BaseFiles) -> Result<()> {
         for (path, file) in files {
             let config = config_beside(rebuilder, path, files)?;
-            let mut halves: HashMap<&str, [Option<usize>; 2]> = HashMap::new();
+            let mut parts: HashMap<&str, [Option<usize>; Part::COUNT]> = HashMap::new();
             for (index, tensor) in file.manifest().tensors.iter().enumerate() {
-                if let Some((layer, half)) = half_of_adapter(&tensor.name) {
-                    halves.entry(layer).or_default()[half.place()] = Some(index);
+                if let Some((layer, part)) = part_of_adapter(&tensor.name) {
+                    parts.entry(layer).or_default()[part.place()] = Some(index);
                 } else if tensor.bytes > 0 {
                     let named = self.tensors.entry(meaning(&tensor.name)).or_default();
                     let other = |index| BaseTensor {
@@ -124,21 +136,27 @@ impl Relatives {
                 self.unmergeable = Some(what);
                 continue;
             }
-            for (layer, halves) in halves {
-                let [Some(a), Some(b)] = halves else { continue };
+            for (layer, parts) in parts {
                 let tensor = |index| BaseTensor {
                     file: Arc::clone(file),
                     index,
                 };
-                let (a, b) = (tensor(a), tensor(b));
+                let [Some(a), Some(b), magnitude] = parts.map(|part| part.map(tensor)) else {
+                    continue;
+                };
+                let form = config.form();
+                if (form == Form::Decomposed) != magnitude.is_some() {
+                    continue;
+                }
                 let Some(scale) = config.scale(layer, a.shape().rows) else {
                     continue;
                 };
                 let adapter = LayerAdapter {
                     scale,
-                    by_input: config.is_by_input(),
+                    form,
                     a,
                     b,
+                    magnitude,
                 };
                 let weight = meaning(&format!("{layer}.weight"));
                 self.adapters.entry(weight).or_default().push(adapter);

@@ -16,7 +16,7 @@ use crate::codec::Level;
 use crate::error::{Error, Kind, Result};
 use crate::flow::attribute;
 use crate::flow::commit::{self, BaseChoice, Signature, commit};
-use crate::flow::peft::{CONFIG, CONFIG_BYTES_MAX, Config, half_of_adapter, is_weights};
+use crate::flow::peft::{CONFIG, CONFIG_BYTES_MAX, Config, Part, is_weights, part_of_adapter};
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{Relatives, files_of};
 use crate::flow::scan::{What, scan};
@@ -135,13 +135,13 @@ fn tensors_of(folder: &Path, progress: &dyn Progress) -> Result<Vec<Tensor>> {
 
 /// How many layers an adapter changes; each must stand in the base with its rows and columns.
 fn fitting_layers(tensors: &[Tensor], base: &Relatives) -> Result<u64> {
-    let mut layers: BTreeMap<&str, [Option<&Tensor>; 2]> = BTreeMap::new();
+    let mut layers: BTreeMap<&str, [Option<&Tensor>; Part::COUNT]> = BTreeMap::new();
     for tensor in tensors {
-        if let Some((layer, half)) = half_of_adapter(&tensor.name) {
-            layers.entry(layer).or_default()[half.place()] = Some(tensor);
+        if let Some((layer, part)) = part_of_adapter(&tensor.name) {
+            layers.entry(layer).or_default()[part.place()] = Some(tensor);
         }
     }
-    for (layer, halves) in &layers {
+    for (layer, parts) in &layers {
         let wrong = |why: &str| {
             Error::new(
                 Kind::Usage,
@@ -149,7 +149,7 @@ fn fitting_layers(tensors: &[Tensor], base: &Relatives) -> Result<u64> {
             )
             .hint("name the version that it was trained on")
         };
-        let [Some(a), Some(b)] = halves else {
+        let [Some(a), Some(b), magnitude] = parts else {
             return Err(wrong("has one factor only"));
         };
         let named = base.named(&format!("{layer}.weight"));
@@ -160,6 +160,9 @@ fn fitting_layers(tensors: &[Tensor], base: &Relatives) -> Result<u64> {
         else {
             continue; // A convolution's.
         };
+        if magnitude.is_some_and(|lengths| lengths.shape.iter().product::<u64>() != *outputs) {
+            return Err(wrong("has another number of magnitudes than outputs"));
+        }
         let fits = named.iter().any(|base| {
             let shape = base.shape();
             let sides = [(shape.rows, shape.cols), (shape.cols, shape.rows)];

@@ -177,9 +177,9 @@ fn changed(base: &BaseTensor, adapter: &Relatives) -> Result<Option<ByRecipe>> {
             scale: layer.scale,
             order: Order::Fused,
             change: DType::F32,
-            by_input: layer.by_input,
+            form: layer.form,
         };
-        let sources = vec![base.clone(), layer.a.clone(), layer.b.clone()];
+        let sources = layer.sources(base);
         let shapes = sources.iter().map(BaseTensor::shape).collect();
         let recipe = Recipe::new(shape, shapes, None, Step::Adapter(way))
             .map_err(|error| Error::usage(format!("the adapter does not fit '{name}': {error}")))?;

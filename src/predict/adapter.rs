@@ -12,6 +12,8 @@ use super::{BLOCK, Output, Shape, SourceRange, float, invalid, widen_at};
 pub const RANK_MAX: u64 = 4096;
 /// Elements of both factors that one range may need: they are widened before the product.
 const FACTORS_MAX: u64 = 1 << 26;
+/// Elements of a row that is scaled to its magnitude: they are kept until its length is known.
+const ROW_MAX: u64 = 1 << 20;
 /// Products that one range may take: a full chunk of the largest rank, which is some seconds.
 const PRODUCTS_MAX: u64 = 1 << 32;
 
@@ -25,10 +27,23 @@ pub enum Order {
     Fused,
 }
 
+/// How the layer lies in the base, and what happens to the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The base has a row for each output.
+    ByOutput,
+    /// The base has a row for each input.
+    ByInput,
+    /// The base has a row for each output, and each row of the sum is scaled to a length of its
+    /// own (DoRA): `sum * (magnitude / length of the sum's row)`.
+    Decomposed,
+}
+
 /// How two factors become a change of the base: `base + product * scale`.
 ///
 /// Two more sources follow the base: A with `rank` rows of the layer's inputs, and B with a row
-/// of `rank` for each of its outputs.
+/// of `rank` for each of its outputs; after them, for [`Form::Decomposed`], the magnitude of each
+/// output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adapter {
     /// `alpha / r`, or `alpha / sqrt(r)`, rounded to binary32.
@@ -37,8 +52,8 @@ pub struct Adapter {
     pub order: Order,
     /// The type that the scaled product is rounded to before it is added (F32: not at all).
     pub change: DType,
-    /// The base has a row for each input instead of each output.
-    pub by_input: bool,
+    /// How the layer lies in the base.
+    pub form: Form,
 }
 
 impl Adapter {
@@ -57,7 +72,7 @@ impl Adapter {
     /// The ways in which an adapter may have been merged, the likeliest first; an encoder tries
     /// each on one block of rows.
     #[must_use]
-    pub fn candidates(scale: f32, base: DType, by_input: bool) -> Vec<Self> {
+    pub fn candidates(scale: f32, base: DType, form: Form) -> Vec<Self> {
         let mut all = Vec::new();
         for change in [DType::F32, base] {
             for order in [Order::Fused, Order::Plain] {
@@ -65,7 +80,7 @@ impl Adapter {
                     scale,
                     order,
                     change,
-                    by_input,
+                    form,
                 };
                 if !all.contains(&candidate) {
                     all.push(candidate);
@@ -81,7 +96,12 @@ impl Adapter {
             Order::Plain => 0,
             Order::Fused => 1,
         };
-        out.extend([order, self.change.number(), u8::from(self.by_input)]);
+        let form = match self.form {
+            Form::ByOutput => 0,
+            Form::ByInput => 1,
+            Form::Decomposed => 2,
+        };
+        out.extend([order, self.change.number(), form]);
     }
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, FormatError> {
@@ -97,12 +117,13 @@ impl Adapter {
             }
         };
         let change = DType::from_number(reader.byte()?)?;
-        let by_input = match reader.byte()? {
-            0 => false,
-            1 => true,
+        let form = match reader.byte()? {
+            0 => Form::ByOutput,
+            1 => Form::ByInput,
+            2 => Form::Decomposed,
             value => {
                 return Err(FormatError::Unknown {
-                    field: "side of an adapter",
+                    field: "form of an adapter",
                     value: u64::from(value),
                 });
             }
@@ -111,8 +132,13 @@ impl Adapter {
             scale,
             order,
             change,
-            by_input,
+            form,
         })
+    }
+
+    /// Whether a range needs the whole rows that it touches.
+    pub(super) fn needs_rows(&self) -> bool {
+        self.form == Form::Decomposed
     }
 
     pub(super) fn check(
@@ -121,14 +147,25 @@ impl Adapter {
         target: &Shape,
         extra: &[Shape],
     ) -> Result<(), FormatError> {
-        let [a, b] = extra else {
-            return invalid("an adapter has two factors");
+        let (a, b, magnitudes) = match (self.form, extra) {
+            (Form::ByOutput | Form::ByInput, [a, b]) => (a, b, None),
+            (Form::Decomposed, [a, b, magnitudes]) => (a, b, Some(magnitudes)),
+            _ => {
+                return invalid("an adapter has two factors, and magnitudes where it is decomposed");
+            }
         };
-        let (inputs, outputs) = if self.by_input {
-            (target.rows, target.cols)
-        } else {
-            (target.cols, target.rows)
+        let (inputs, outputs) = match self.form {
+            Form::ByInput => (target.rows, target.cols),
+            Form::ByOutput | Form::Decomposed => (target.cols, target.rows),
         };
+        if let Some(magnitudes) = magnitudes {
+            if magnitudes.elements() != outputs || !float::is_computable(magnitudes.dtype) {
+                return invalid("a decomposed adapter has a magnitude for each output");
+            }
+            if inputs > ROW_MAX {
+                return invalid("a row that is scaled to its magnitude has at most 2^20 elements");
+            }
+        }
         if a.rows == 0
             || a.rows > RANK_MAX
             || a.rows != b.cols
@@ -147,8 +184,8 @@ impl Adapter {
         Ok(())
     }
 
-    /// The whole of the factor along the columns of the target, and of the other the rows that
-    /// the range touches; by input, both whole.
+    /// The whole of the factor along the columns of the target, and of the other, as of the
+    /// magnitudes, the rows that the range touches; by input, both whole.
     pub(super) fn ranges(
         &self,
         target: &Shape,
@@ -161,10 +198,11 @@ impl Adapter {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let (from, until) = if self.by_input {
-            (0, b.rows)
-        } else {
-            (first / target.cols, (first + count - 1) / target.cols + 1)
+        let (from, until) = match self.form {
+            Form::ByInput => (0, b.rows),
+            Form::ByOutput | Form::Decomposed => {
+                (first / target.cols, (first + count - 1) / target.cols + 1)
+            }
         };
         let needed = a
             .elements()
@@ -176,7 +214,11 @@ impl Adapter {
                 max: FACTORS_MAX,
             });
         }
-        let products = count.saturating_mul(a.rows);
+        let summed = match self.form {
+            Form::ByOutput | Form::ByInput => count,
+            Form::Decomposed => (until - from).saturating_mul(target.cols),
+        };
+        let products = summed.saturating_mul(a.rows);
         if products > PRODUCTS_MAX {
             return Err(FormatError::TooLarge {
                 field: "products of an adapter",
@@ -191,16 +233,27 @@ impl Adapter {
             bytes,
         };
         let (start, bytes) = b.span(from * b.cols, (until - from) * b.cols)?;
-        Ok(vec![
+        let mut ranges = vec![
             a_range,
             SourceRange {
                 source: at + 1,
                 start,
                 bytes,
             },
-        ])
+        ];
+        if let Some(magnitudes) = extra.get(2) {
+            let (start, bytes) = magnitudes.span(from, until - from)?;
+            ranges.push(SourceRange {
+                source: at + 2,
+                start,
+                bytes,
+            });
+        }
+        Ok(ranges)
     }
 
+    /// Fills `out` with the elements from `first` on; `base` begins at `base_first`, which is
+    /// `first` or the start of its row, and ends where the range or its last row does.
     #[expect(
         clippy::too_many_arguments,
         reason = "the range, its base and its factors"
@@ -209,51 +262,45 @@ impl Adapter {
         &self,
         target: &Shape,
         extra: &[Shape],
-        first: u64,
+        (base_first, first, count): (u64, u64, u64),
         base: &[u8],
         base_type: DType,
         parts: &[&[u8]],
         out: &mut Output,
     ) -> Result<(), FormatError> {
-        let &[a_part, b_part] = parts else {
+        if count == 0 {
             return Ok(()); // An empty range asks for nothing.
+        }
+        let sums = Sums::new(self, target, extra, parts, first)?;
+        let mut values = [0.0f32; BLOCK];
+        let Some(magnitudes) = parts.get(2) else {
+            return blocks(target.cols, first, count, &mut |done, place, n| {
+                let values = &mut values[..n];
+                widen_at(base_type, base, done, values)?;
+                self.change(values, sums.block(self, place, &mut [0.0; BLOCK][..n]))?;
+                out.put(target.dtype, done, values)
+            });
         };
-        let (a, b) = (&extra[0], &extra[1]);
-        let rank = a.rows as usize;
-        let a_values = widened(a.dtype, a_part)?;
-        let b_values = widened(b.dtype, b_part)?;
-        // `along` has a row a component, as long as the target's rows; `across` the components
-        // of a row together.
-        let (along, across, across_first) = if self.by_input {
-            (
-                transposed(&b_values, rank),
-                transposed(&a_values, a.cols as usize),
-                0,
-            )
-        } else {
-            (a_values, b_values, first / target.cols)
-        };
-        let cols = target.cols as usize;
-        let count = base.len() / base_type.block().1 as usize;
-        let (mut sums, mut values) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-        let mut done = 0;
-        while done < count {
-            let element = first + done as u64;
-            let (row, col) = (
-                (element / target.cols - across_first) as usize,
-                (element % target.cols) as usize,
-            );
-            let n = BLOCK.min(cols - col).min(count - done);
-            let sums = &mut sums[..n];
-            sums.fill(0.0);
-            for (k, &factor) in across[row * rank..(row + 1) * rank].iter().enumerate() {
-                self.add(sums, factor, &along[k * cols + col..][..n]);
-            }
-            let values = &mut values[..n];
-            widen_at(base_type, base, done, values)?;
-            self.change(values, sums)?;
-            out.put(target.dtype, done, values)?;
-            done += n;
+        let magnitudes = widened(extra[2].dtype, magnitudes)?;
+        let (cols, end) = (target.cols, first + count);
+        let mut row_values = vec![0.0f32; cols as usize];
+        for (row, &magnitude) in (base_first / cols..).zip(&magnitudes) {
+            let start = row * cols;
+            blocks(cols, start, cols, &mut |done, place, n| {
+                let values = &mut row_values[done..done + n];
+                widen_at(
+                    base_type,
+                    base,
+                    (start - base_first) as usize + done,
+                    values,
+                )?;
+                self.change(values, sums.block(self, place, &mut [0.0; BLOCK][..n]))
+            })?;
+            let (from, until) = (start.max(first), (start + cols).min(end));
+            let wanted = &mut row_values[..];
+            scale_to(magnitude, wanted);
+            let wanted = &wanted[(from - start) as usize..(until - start) as usize];
+            out.put(target.dtype, (from - first) as usize, wanted)?;
         }
         Ok(())
     }
@@ -285,15 +332,112 @@ impl Adapter {
                 _ => product,
             };
             if value.is_finite() {
-                let changed = *value + change;
-                *value = if changed.is_nan() {
-                    f32::from_bits(0x7FC0_0000)
-                } else {
-                    changed
-                };
+                *value = canonical(*value + change);
             }
         }
         Ok(())
+    }
+}
+
+/// The sums of products, for the elements of a range.
+struct Sums {
+    /// A row a component, as long as the target's rows.
+    along: Vec<f32>,
+    /// The components of a row together, from row `across_first` on.
+    across: Vec<f32>,
+    across_first: u64,
+    rank: usize,
+    cols: usize,
+}
+
+impl Sums {
+    fn new(
+        adapter: &Adapter,
+        target: &Shape,
+        extra: &[Shape],
+        parts: &[&[u8]],
+        first: u64,
+    ) -> Result<Self, FormatError> {
+        let (&[a, b, ..], &[a_part, b_part, ..]) = (extra, parts) else {
+            return invalid("an adapter has two factors");
+        };
+        let a_values = widened(a.dtype, a_part)?;
+        let b_values = widened(b.dtype, b_part)?;
+        let rank = a.rows as usize;
+        let (along, across, across_first) = match adapter.form {
+            Form::ByInput => (
+                transposed(&b_values, rank),
+                transposed(&a_values, a.cols as usize),
+                0,
+            ),
+            Form::ByOutput | Form::Decomposed => (a_values, b_values, first / target.cols),
+        };
+        Ok(Self {
+            along,
+            across,
+            across_first,
+            rank,
+            cols: target.cols as usize,
+        })
+    }
+
+    /// The sums of the elements of one row from `(row, column)` on.
+    fn block<'a>(
+        &self,
+        adapter: &Adapter,
+        (row, col): (u64, usize),
+        sums: &'a mut [f32],
+    ) -> &'a [f32] {
+        let row = (row - self.across_first) as usize;
+        let factors = &self.across[row * self.rank..(row + 1) * self.rank];
+        for (k, &factor) in factors.iter().enumerate() {
+            let along = &self.along[k * self.cols + col..][..sums.len()];
+            adapter.add(sums, factor, along);
+        }
+        sums
+    }
+}
+
+/// Cuts a range where rows end and buffers are full: how many elements are done, the row and
+/// column of the next, and how many come.
+fn blocks(
+    cols: u64,
+    first: u64,
+    count: u64,
+    each: &mut dyn FnMut(usize, (u64, usize), usize) -> Result<(), FormatError>,
+) -> Result<(), FormatError> {
+    let mut done = 0;
+    while done < count {
+        let (row, col) = ((first + done) / cols, (first + done) % cols);
+        let n = (BLOCK as u64).min(cols - col).min(count - done);
+        each(done as usize, (row, col as usize), n as usize)?;
+        done += n;
+    }
+    Ok(())
+}
+
+/// Scales a row by the quotient of a magnitude and its length, which is summed in binary64 in
+/// eight lanes, so that a processor may do it in vectors.
+fn scale_to(magnitude: f32, row: &mut [f32]) {
+    let mut lanes = [0.0f64; 8];
+    for eight in row.chunks(8) {
+        for (lane, &value) in lanes.iter_mut().zip(eight) {
+            *lane += f64::from(value) * f64::from(value);
+        }
+    }
+    let length = lanes.iter().fold(0.0, |sum, lane| sum + lane).sqrt() as f32;
+    let factor = magnitude / length;
+    for value in row {
+        *value = canonical(factor * *value);
+    }
+}
+
+/// A NaN as the one that predictions have.
+fn canonical(value: f32) -> f32 {
+    if value.is_nan() {
+        f32::from_bits(0x7FC0_0000)
+    } else {
+        value
     }
 }
 
@@ -347,7 +491,7 @@ mod tests {
         scale: 0.5,
         order: Order::Plain,
         change: DType::F32,
-        by_input: false,
+        form: Form::ByOutput,
     };
 
     #[test]
@@ -376,13 +520,37 @@ mod tests {
         let sources = [base, bytes(&[1.0, 10.0]), bytes(&[2.0, 4.0, 6.0])];
         let shapes = vec![shape(2, 3), shape(1, 2), shape(3, 1)];
         let adapter = Adapter {
-            by_input: true,
+            form: Form::ByInput,
             ..PLAIN
         };
         let recipe = Recipe::new(shape(2, 3), shapes, None, Step::Adapter(adapter)).unwrap();
         let whole = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
         assert_eq!(predict(&recipe, &sources, 0, 6), whole);
         assert_eq!(predict(&recipe, &sources, 2, 3), whole[2..5]);
+    }
+
+    #[test]
+    fn a_decomposed_row_gets_its_magnitude_as_length_in_any_range() {
+        let base = bytes(&[3.0, 3.0, 0.0, 0.0, f32::INFINITY, 60.0]);
+        // The sums are (3, 4), (0, 0), (inf, 60).
+        let (a, b) = (bytes(&[0.0, 2.0]), bytes(&[1.0, 0.0, 0.0]));
+        let sources = [base, a, b, bytes(&[10.0, 1.0, 1.0])];
+        let shapes = vec![shape(3, 2), shape(1, 2), shape(3, 1), shape(1, 3)];
+        let adapter = Adapter {
+            form: Form::Decomposed,
+            ..PLAIN
+        };
+        let recipe = Recipe::new(shape(3, 2), shapes, None, Step::Adapter(adapter)).unwrap();
+        assert_eq!(Recipe::parse(&recipe.to_bytes()).as_ref(), Ok(&recipe));
+        let nan = 0x7FC0_0000;
+        let whole = [6f32.to_bits(), 8f32.to_bits(), nan, nan, nan, 0];
+        for first in 0..6 {
+            for end in first..=6 {
+                let got = predict(&recipe, &sources, first as u64, (end - first) as u64);
+                let got: Vec<u32> = got.into_iter().map(f32::to_bits).collect();
+                assert_eq!(got, whole[first..end]);
+            }
+        }
     }
 
     #[test]
@@ -396,7 +564,7 @@ mod tests {
                 scale: 1.0,
                 order,
                 change,
-                by_input: false,
+                form: Form::ByOutput,
             };
             let shapes = vec![shape(1, 1), shape(2, 1), shape(1, 2)];
             let recipe = Recipe::new(shape(1, 1), shapes, None, Step::Adapter(adapter)).unwrap();
@@ -411,8 +579,14 @@ mod tests {
     fn scales_follow_the_configuration() {
         assert_eq!(Adapter::scale_of(32.0, 16, false), 2.0);
         assert_eq!(Adapter::scale_of(16.0, 64, true), 2.0);
-        assert_eq!(Adapter::candidates(2.0, DType::Bf16, false).len(), 4);
-        assert_eq!(Adapter::candidates(2.0, DType::F32, false).len(), 2);
+        assert_eq!(
+            Adapter::candidates(2.0, DType::Bf16, Form::ByOutput).len(),
+            4
+        );
+        assert_eq!(
+            Adapter::candidates(2.0, DType::F32, Form::ByOutput).len(),
+            2
+        );
     }
 
     #[test]
@@ -449,7 +623,7 @@ mod tests {
                 shape(2, 2),
                 shape(3, 2),
                 Adapter {
-                    by_input: true,
+                    form: Form::ByInput,
                     ..PLAIN
                 }
             )

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::adapter::{Adapter, Order};
+use super::adapter::{Adapter, Form, Order};
 use super::gather::{Gather, Run, Runs};
 use super::linear::Linear;
 use super::low_rank::LowRank;
@@ -35,12 +35,12 @@ fn recipes() -> Vec<Recipe> {
             Step::Quantise(Quantise::Ggml),
         )
     };
-    let adapter = |by_input| {
+    let adapter = |form| {
         Step::Adapter(Adapter {
             scale: 2.0,
             order: Order::Fused,
             change: DType::Bf16,
-            by_input,
+            form,
         })
     };
     let factors = LowRank::new(2, 0.01, vec![-7; 8], vec![9; 64]).unwrap();
@@ -71,13 +71,19 @@ fn recipes() -> Vec<Recipe> {
             base,
             vec![base, f32s(3, 32), f32s(4, 3)],
             None,
-            adapter(false),
+            adapter(Form::ByOutput),
         ),
         new(
             base,
             vec![base, f32s(3, 4), f32s(32, 3)],
             None,
-            adapter(true),
+            adapter(Form::ByInput),
+        ),
+        new(
+            base,
+            vec![base, f32s(3, 32), f32s(4, 3), f32s(1, 4)],
+            None,
+            adapter(Form::Decomposed),
         ),
         new(base, vec![base], None, Step::LowRank(factors)),
         new(

@@ -283,14 +283,61 @@ fn an_adapter_that_does_not_fit_is_refused() {
         "{err}"
     );
     // Kept, but merged by other arithmetic than ours.
-    adapter(
-        &sandbox,
-        &json!({"peft_type": "LORA", "r": 4, "lora_alpha": 2, "use_dora": true}),
-        "model.q_proj",
-        COLS,
-    );
-    sandbox.at_work(&["adapter", "add", "base", "../lora", "-b", "dora"]);
-    let (code, err) = sandbox.refused(&["checkout", "dora", "--merge", "../merged"]);
-    assert!(err.contains("DoRA"), "{err}");
+    let config = json!({"peft_type": "IA3"});
+    adapter(&sandbox, &config, "model.q_proj", COLS);
+    sandbox.at_work(&["adapter", "add", "base", "../lora", "-b", "other"]);
+    let (code, err) = sandbox.refused(&["checkout", "other", "--merge", "../merged"]);
+    assert!(err.contains("adapters of type IA3"), "{err}");
     assert_ne!(code, 0);
+}
+
+#[test]
+fn a_decomposed_adapter_scales_each_row_to_its_magnitude() {
+    let sandbox = base_and_tuned();
+    let config = json!({"peft_type": "LORA", "r": 4, "lora_alpha": 2, "use_dora": true});
+    let (a, b) = adapter(&sandbox, &config, "model.q_proj", COLS);
+    let layer = "base_model.model.model.q_proj";
+    let names = ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"];
+    let [name_a, name_b, name_m] = names.map(|name| format!("{layer}.{name}"));
+    let file = |magnitudes: usize| {
+        model(&[
+            (&name_a, [4, COLS], a.clone()),
+            (&name_b, [ROWS, 4], b.clone()),
+            (&name_m, [1, magnitudes], vec![8.0; magnitudes]),
+        ])
+    };
+    let path = sandbox.path().join("lora/adapter_model.safetensors");
+    fs::write(&path, file(COLS)).expect("a file");
+    let add = ["adapter", "add", "base", "../lora", "-b", "dora"];
+    let (code, err) = sandbox.refused(&add);
+    assert_eq!(code, 2);
+    assert!(err.contains("another number of magnitudes"), "{err}");
+    fs::write(&path, file(ROWS)).expect("a file");
+    sandbox.at_work(&add);
+    sandbox.at_work(&["checkout", "dora", "--merge", "../merged"]);
+    let of = |folder: &str| {
+        let path = sandbox.path().join(folder).join("model.safetensors");
+        tensor(&path, "model.q_proj.weight")
+    };
+    let (merged, base) = (of("merged"), of("base"));
+    let sums = sum(&base, &product(&b, &a, 4), 0.5);
+    let length = |row: &[f32]| row.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt() as f32;
+    for (row, sums) in merged.chunks(COLS).zip(sums.chunks(COLS)) {
+        let factor = 8.0 / length(sums);
+        let want: Vec<f32> = sums.iter().map(|sum| factor * sum).collect();
+        assert_eq!(row, want);
+    }
+    // Committed, the merged model costs its records only.
+    let words = [
+        "commit",
+        "../merged",
+        "-b",
+        "merged",
+        "--base",
+        "base",
+        "-m",
+        "x",
+    ];
+    let new = sandbox.json(&words)[0]["new_bytes"].as_u64();
+    assert!(new.expect("a number") < 5000, "{new:?}");
 }

@@ -255,6 +255,14 @@ fn adapter() -> Draft {
     draft.right()
 }
 
+fn decomposed() -> Draft {
+    let shapes = [[F32, 2, 3], [F32, 2, 3], [F32, 2, 2], [F32, 1, 2]];
+    let mut draft = Draft::new(Predictor::Adapter, 3, [F32, 2, 3], &shapes);
+    draft.rest = [floats(&[0.5]), vec![0, 11, 2]].concat();
+    draft.sources = floats(&[1.5; 18]);
+    draft.right()
+}
+
 /// Rows 0, 1, 3, 4 of six, all in one range.
 fn gather() -> Draft {
     let mut draft = Draft::new(Predictor::Gather, 0, [U8, 4, 3], &[[U8, 6, 3]]);
@@ -315,9 +323,10 @@ fn int8() -> Draft {
 
 type Good = fn() -> Draft;
 
-const GOODS: [(&str, Good); 10] = [
+const GOODS: [(&str, Good); 11] = [
     ("low rank", low_rank),
     ("adapter", adapter),
+    ("decomposed adapter", decomposed),
     ("listed rows", gather),
     ("transposed", transposed),
     ("swapped", swapped),
@@ -353,6 +362,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (of, good, changes) in [
         ("low rank", low_rank as Good, LOW_RANK),
         ("adapter", adapter, ADAPTER),
+        ("decomposed adapter", decomposed, DECOMPOSED),
         ("listed rows", gather, LISTED),
         ("transposed", transposed, TRANSPOSED),
         ("swapped", swapped, SWAPPED),
@@ -575,7 +585,26 @@ const ADAPTER: Changes = &[
     ("in an unknown order", |d| d.rest[4] = 2),
     ("with a change of whole numbers", |d| d.rest[5] = 1),
     ("with a change of no dtype", |d| d.rest[5] = 255),
-    ("by an unknown side", |d| d.rest[6] = 2),
+    ("of an unknown form", |d| d.rest[6] = 3),
+    ("decomposed without magnitudes", |d| d.rest[6] = 2),
+];
+
+const DECOMPOSED: Changes = &[
+    ("without magnitudes", |d| {
+        d.shapes.pop();
+    }),
+    ("with a magnitude for each input", |d| d.shapes[3][2] = 3),
+    ("with magnitudes of whole numbers", |d| d.shapes[3][0] = 5),
+    ("with magnitudes and of form 0", |d| d.rest[6] = 0),
+    ("with rows of 2^20 + 1 elements", |d| {
+        d.target = [14, 1, (1 << 20) + 1];
+        d.shapes = vec![d.target, d.target, [14, 1, 1], [14, 1, 1]];
+        d.plain = vec![0; 1];
+        d.views = |_| {
+            let parts = vec![Part::zeros((2 << 20) + 4)];
+            vec![View { parts }]
+        };
+    }),
 ];
 
 const LISTED: Changes = &[

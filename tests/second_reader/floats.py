@@ -116,8 +116,8 @@ def pattern(dtype, bits):
     mantissa, bias, top = SMALL[dtype]
     exponent = magnitude >> 23
     if magnitude > 0x7F800000:
-        scaled = {F16: 0x7E00, E4M3: 0x7F, E5M2: 0x7F}[dtype] << 16
-    elif exponent >= 128 - bias:
+        return sign | {F16: 0x7E00, E4M3: 0x7F, E5M2: 0x7F}[dtype] << 16
+    if exponent >= 128 - bias:
         scaled = (magnitude - (127 - bias << 23) << 16) >> (23 - mantissa)
     else:
         whole = magnitude & 0x7FFFFF | (exponent > 0) << 23

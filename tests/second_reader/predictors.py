@@ -108,16 +108,23 @@ def plus(base, change):
 
 def adapter(recipe, pieces, first, count):
     read, target = recipe.parameters, recipe.target
-    scale, order, change_type, by_input = recipes.float32(read), *read.take(3)
-    must(order <= 1 and by_input <= 1 and change_type in (F32, BF16, F16), "an adapter's parameters are known")
-    no_more_sources(recipe, 2)
+    scale, order, change_type, form = recipes.float32(read), *read.take(3)
+    must(order <= 1 and form <= 2 and change_type in (F32, BF16, F16), "an adapter's parameters are known")
+    by_input, decomposed = form == 1, form == 2
+    no_more_sources(recipe, 3 if decomposed else 2)
     inputs, outputs = (target.rows, target.cols) if by_input else (target.cols, target.rows)
-    a_shape, b_shape = recipe.sources[-2:]
+    a_shape, b_shape, *lengths = recipe.sources[recipes.base_sources(recipe) :]
+    if decomposed:
+        must(lengths[0].rows * lengths[0].cols == outputs, "a decomposed adapter has a magnitude for each output")
+        must(inputs <= 1 << 20, "a row of a decomposed adapter is short")
     rank = a_shape.rows
     must(1 <= rank <= 4096, "an adapter has a rank")
     must((a_shape.cols, b_shape.rows, b_shape.cols) == (inputs, outputs, rank), "an adapter fits its layer")
     low, high = (0, outputs) if by_input else (first // target.cols, (first + count - 1) // target.cols + 1)
     must(rank * (inputs + high - low) <= 1 << 26, "an adapter's factors are few")
+    if decomposed:  # Whole rows, of which the range is cut at the end.
+        skipped, wanted = first - low * inputs, count
+        first, count = low * inputs, (high - low) * inputs
     must(rank * count <= 1 << 32, "an adapter's products are few")
     bases = widened_base(recipe, pieces, first, count)
     a = [value_of(bits) for bits in widen(a_shape.dtype, pieces.elements(a_shape, 0, rank * inputs))]
@@ -134,7 +141,26 @@ def adapter(recipe, pieces, first, count):
         if change_type != F32:
             change = value_of(widen(change_type, narrow(change_type, bits_of(change)))[0])
         out.append(plus(base, change))
-    return out
+    if not decomposed:
+        return out
+    magnitudes = widen(lengths[0].dtype, pieces.elements(lengths[0], low, high - low))
+    for row, magnitude in enumerate(magnitudes):
+        row *= inputs
+        out[row : row + inputs] = scaled_to(value_of(magnitude), out[row : row + inputs])
+    return out[skipped : skipped + wanted]
+
+
+def scaled_to(magnitude, row):
+    """A row, as bits, times the quotient of a magnitude and its length."""
+    values = [value_of(bits) for bits in row]
+    lanes = [0.0] * 8
+    for place, value in enumerate(values):
+        lanes[place % 8] += value * value
+    total = 0.0
+    for lane in lanes:
+        total += lane
+    factor = f32(divide(magnitude, f32(math.sqrt(total))))
+    return [bits_of(f32(factor * value)) for value in values]
 
 
 def low_rank(recipe, pieces, first, count):
