@@ -12,6 +12,9 @@ use crate::predict::low_rank::subspace::{Gram, Rows, orthonormalise};
 /// Vectors beyond those that are wanted.
 const SPARE: usize = 8;
 
+/// Rows that are worked on together.
+const TOGETHER: usize = 256;
+
 /// Rounds of bringing the subspace nearer to the strongest directions.
 const ROUNDS: usize = 2;
 
@@ -62,10 +65,15 @@ pub fn spectrum<E>(
 ) -> Result<Spectrum, E> {
     let count = (wanted + SPARE).min(rows).min(cols);
     let mut buffer = vec![0.0f32; cols];
-    let mut each = |take: &mut dyn FnMut(usize, &[f32])| -> Result<(), E> {
-        for index in 0..rows {
-            row(index, &mut buffer)?;
-            take(index, &buffer);
+    let mut some = Rows::zero(0, cols);
+    let mut each = |take: &mut dyn FnMut(usize, &Rows)| -> Result<(), E> {
+        for first in (0..rows).step_by(TOGETHER) {
+            some.clear();
+            for index in first..rows.min(first + TOGETHER) {
+                row(index, &mut buffer)?;
+                some.push(&buffer);
+            }
+            take(first, &some);
         }
         Ok(())
     };
@@ -74,32 +82,29 @@ pub fn spectrum<E>(
         (0..count).for_each(|i| basis.row_mut(i)[i] = 1.0);
     } else {
         let mut signs = Signs(0x9E37_79B9_7F4A_7C15);
-        each(&mut |_, row| (0..count).for_each(|i| basis.add(i, row, signs.next())))?;
+        each(&mut |_, some| {
+            let mut drawn = Rows::zero(some.count(), count);
+            (0..some.count()).for_each(|i| drawn.row_mut(i).fill_with(|| signs.next()));
+            basis.add_weighted(&drawn, some);
+        })?;
         for _ in 0..ROUNDS {
             orthonormalise(&mut basis);
             let mut next = Rows::zero(count, cols);
-            each(&mut |_, row| {
-                let along: Vec<f32> = basis.along(row).collect();
-                along
-                    .iter()
-                    .enumerate()
-                    .for_each(|(i, along)| next.add(i, row, *along));
-            })?;
+            each(&mut |_, some| next.add_weighted(&basis.along(some), some))?;
             basis = next;
         }
         orthonormalise(&mut basis);
     }
     let (mut gram, mut total) = (Gram::new(count), 0.0);
     let mut projected = Rows::zero(count, rows);
-    each(&mut |index, row| {
-        let along: Vec<f32> = basis.along(row).collect();
-        gram.add(&along);
-        total += row
-            .iter()
-            .map(|x| f64::from(*x) * f64::from(*x))
-            .sum::<f64>();
-        for (i, along) in along.iter().enumerate() {
-            projected.row_mut(i)[index] = *along;
+    each(&mut |first, some| {
+        let squares = some.iter().flatten().map(|x| f64::from(*x) * f64::from(*x));
+        total += squares.sum::<f64>();
+        for (row, along) in basis.along(some).iter().enumerate() {
+            gram.add(along);
+            for (i, along) in along.iter().enumerate() {
+                projected.row_mut(i)[first + row] = *along;
+            }
         }
     })?;
     let Some((energies, mut vectors)) = gram.eigen() else {

@@ -151,7 +151,9 @@ impl Adapter {
             (Form::ByOutput | Form::ByInput, [a, b]) => (a, b, None),
             (Form::Decomposed, [a, b, magnitudes]) => (a, b, Some(magnitudes)),
             _ => {
-                return invalid("an adapter has two factors, and magnitudes where it is decomposed");
+                return invalid(
+                    "an adapter has two factors, and magnitudes where it is decomposed",
+                );
             }
         };
         let (inputs, outputs) = match self.form {

@@ -4,7 +4,7 @@
 //! between machines, and then only sizes do.
 
 use super::subspace::{Rows, inverted, orthonormalise, rotated};
-use super::vectors::{add_scaled, dot};
+use super::vectors::dot;
 use super::{ENTRY_MAX, LowRank, RANK_MAX};
 
 /// How hard to look.
@@ -40,6 +40,8 @@ const ENTRY_BITS: f64 = 4.0;
 const SPARE: usize = 8;
 /// Rows that the rank is tested on, none of them among the sample.
 const TEST_ROWS: usize = 128;
+/// Rows that are solved together.
+const SOLVED: usize = 256;
 /// Rows of a sample, at most: bounds memory.
 const SAMPLE_MAX: usize = 2048;
 
@@ -63,13 +65,13 @@ pub fn fit<E>(
         return Ok(None);
     }
     let mut read = |indices: &mut dyn Iterator<Item = usize>| -> Result<Rows, E> {
-        let mut out = Vec::new();
+        let mut out = Rows::zero(0, cols);
         let mut row = vec![0.0; cols];
         for index in indices {
             change(index, &mut row)?;
-            out.extend_from_slice(&row);
+            out.push(&row);
         }
-        Ok(Rows::new(cols, out))
+        Ok(out)
     };
     let sampled = effort.rows.max(rows / 8).min(SAMPLE_MAX).min(rows);
     let tests = TEST_ROWS.min(rows / 4);
@@ -104,10 +106,9 @@ pub fn fit<E>(
         return Ok(None);
     };
     let mut a = Vec::with_capacity(rows * rank);
-    let mut row = vec![0.0; cols];
-    for index in 0..rows {
-        change(index, &mut row)?;
-        solver.entries(&row, &mut a);
+    for first in (0..rows).step_by(SOLVED) {
+        let some = read(&mut (first..rows.min(first + SOLVED)))?;
+        solver.entries(&some, &mut a);
     }
     Ok(LowRank::new(rank, step, a, b).ok())
 }
@@ -121,18 +122,13 @@ fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
     for (i, row) in sample.iter().enumerate() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let sign = if state >> 31 == 0 { 1.0 } else { -1.0 };
-        add_scaled(basis.row_mut(i % vectors), row, sign);
+        basis.add(i % vectors, row, sign);
     }
     for _ in 0..rounds {
         orthonormalise(&mut basis);
-        let mut next = Rows::zero(vectors, sample.cols());
-        for row in sample.iter() {
-            for k in 0..vectors {
-                let along = dot(basis.row(k), row);
-                add_scaled(next.row_mut(k), row, along);
-            }
-        }
-        basis = next;
+        let along = basis.along(sample);
+        basis = Rows::zero(vectors, sample.cols());
+        basis.add_weighted(&along, sample);
     }
     orthonormalise(&mut basis);
     rotated(&basis, sample)
@@ -143,11 +139,10 @@ fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
 fn chosen_rank(basis: &Rows, test: &Rows, rows: usize, most: usize) -> (usize, Vec<f64>) {
     let mut energies = vec![0.0f64; basis.count()];
     let mut all = 0.0f64;
-    for row in test.iter() {
+    for (row, along) in test.iter().zip(basis.along(test).iter()) {
         all += f64::from(dot(row, row));
-        for (energy, vector) in energies.iter_mut().zip(basis.iter()) {
-            let along = f64::from(dot(vector, row));
-            *energy += along * along;
+        for (energy, &along) in energies.iter_mut().zip(along) {
+            *energy += f64::from(along) * f64::from(along);
         }
     }
     let elements = rows as f64 * basis.cols() as f64;
@@ -206,7 +201,7 @@ fn entry(value: f32) -> i8 {
     value.round_ties_even().clamp(-most, most) as i8
 }
 
-/// Least squares of a row on the rounded right factor.
+/// Least squares of rows on the rounded right factor.
 struct Solver {
     rank: usize,
     b: Rows,
@@ -217,14 +212,12 @@ struct Solver {
 impl Solver {
     fn new(b: &[i8], rank: usize, cols: usize, step: f32) -> Option<Self> {
         let b = Rows::new(cols, b.iter().map(|&entry| f32::from(entry)).collect());
-        let mut gram = vec![0.0f64; rank * rank];
-        for i in 0..rank {
-            for j in 0..=i {
-                let value = f64::from(dot(b.row(i), b.row(j)));
-                gram[i * rank + j] = value;
-                gram[j * rank + i] = value;
-            }
-        }
+        let gram = b
+            .along(&b)
+            .iter()
+            .flatten()
+            .map(|&x| f64::from(x))
+            .collect();
         let mut inverse = inverted(gram, rank)?;
         for value in &mut inverse {
             *value /= f64::from(step);
@@ -232,15 +225,12 @@ impl Solver {
         Some(Self { rank, b, inverse })
     }
 
-    fn entries(&self, row: &[f32], out: &mut Vec<i8>) {
-        let along: Vec<f64> = self
-            .b
-            .iter()
-            .map(|vector| f64::from(dot(vector, row)))
-            .collect();
-        for weights in self.inverse.chunks_exact(self.rank) {
-            let value: f64 = weights.iter().zip(&along).map(|(w, x)| w * x).sum();
-            out.push(entry(value as f32));
+    fn entries(&self, rows: &Rows, out: &mut Vec<i8>) {
+        for along in self.b.along(rows).iter() {
+            for weights in self.inverse.chunks_exact(self.rank) {
+                let terms = weights.iter().zip(along).map(|(w, &x)| w * f64::from(x));
+                out.push(entry(terms.sum::<f64>() as f32));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! May use: `low_rank::vectors`. The only door of nalgebra. Must never be asked by a decoder: its
 //! sums may differ between machines.
 
-use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
+use nalgebra::{Cholesky, DMatrix, DMatrixView, DMatrixViewMut, SymmetricEigen};
 
 use super::vectors::{add_scaled, dot};
 
@@ -59,14 +59,39 @@ impl Rows {
         self.values.chunks_exact(self.cols.max(1))
     }
 
-    /// How far another row goes along each of these.
-    pub fn along(&self, row: &[f32]) -> impl Iterator<Item = f32> {
-        self.iter().map(move |vector| dot(vector, row))
+    /// Adds a row.
+    pub fn push(&mut self, row: &[f32]) {
+        self.values.extend_from_slice(&row[..self.cols]);
     }
 
-    /// Adds a multiple of another row to one of these.
+    /// Takes all rows away.
+    pub fn clear(&mut self) {
+        self.values.clear();
+    }
+
+    /// How far each of `rows` goes along each of these: as many rows, of a number for each of
+    /// these.
+    #[must_use]
+    pub fn along(&self, rows: &Self) -> Self {
+        let along = self.view().transpose() * rows.view();
+        Self::new(self.count(), along.as_slice().to_vec())
+    }
+
+    /// Adds to the i-th of these each of `rows` times the i-th number of its row in `weights`.
+    pub fn add_weighted(&mut self, weights: &Self, rows: &Self) {
+        let (cols, count) = (self.cols, self.count());
+        let mut sums = DMatrixViewMut::from_slice(&mut self.values, cols, count);
+        sums.gemm(1.0, &rows.view(), &weights.view().transpose(), 1.0);
+    }
+
+    /// A multiple of another row added to one of these.
     pub fn add(&mut self, i: usize, row: &[f32], factor: f32) {
         add_scaled(self.row_mut(i), row, factor);
+    }
+
+    /// The rows as columns, which is how they lie in memory.
+    fn view(&self) -> DMatrixView<'_, f32> {
+        DMatrixView::from_slice(&self.values, self.cols, self.count())
     }
 
     /// Sums of these, weighted by each of `weights`: the basis turned.
@@ -154,10 +179,7 @@ impl Gram {
 #[must_use]
 pub fn rotated(basis: &Rows, rows: &Rows) -> Rows {
     let mut gram = Gram::new(basis.count());
-    for row in rows.iter() {
-        let along: Vec<f32> = basis.along(row).collect();
-        gram.add(&along);
-    }
+    basis.along(rows).iter().for_each(|along| gram.add(along));
     match gram.eigen() {
         Some((_, vectors)) => basis.turned(&vectors),
         None => basis.clone(),
