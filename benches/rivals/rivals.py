@@ -274,6 +274,10 @@ RIVALS = [
     ours("fast"),
     ours("default"),
     ours("max"),
+    Rival(
+        "sparse low rank", "pair", "level default, its change of low rank before it",
+        compiled=("native", ("ours", "low-rank")),
+    ),
     Rival("BitX", "pair", "authors' code, AVX2 split, zstd -3", compiled=("bitx", ())),
     Rival("FM-Delta", "pair", "from the paper", compiled=("native", ("fm-delta",))),
     Rival("ZipNN", "both", "0.5.4, the file's type", zipnn_encode, zipnn_decode),

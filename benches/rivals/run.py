@@ -4,8 +4,8 @@
     python3 benches/rivals/run.py --data $SPARSE_DATA [--only NAME] [--quick] [--whole]
 
 `--only` keeps the rivals and pairs whose names contain one of its words and prints; a run without
-it also writes its section of benches/RESULTS.md and docs/rivals.svg. `--quick` measures each once
-and slow rivals on 1 MiB instead of 16; `--whole` gives them all bytes. What must be installed goes into
+it also writes its section of benches/RESULTS.md and docs/rivals.svg. `--quick` measures
+slow rivals on 1 MiB instead of 16; `--whole` gives them all bytes. What must be installed goes into
 `--cache` (about 6 GB, since ZipNN wants torch): a virtual environment and two Rust programs. Needs
 Linux, python3 with venv, cargo and zstd.
 """
@@ -80,7 +80,14 @@ def measure(rival, folder, dtype, repeat, programs):
         command = [programs[package], *words, folder, repeat]
     else:
         command = [sys.executable, HERE / "worker.py", rival.name, folder, dtype, repeat]
-    env = dict(os.environ, RAYON_NUM_THREADS="1", OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
+    # Large blocks from the allocator are huge pages: else the first touch of fresh memory would
+    # weigh as much as the coders, and no user of many buffers pays it each time.
+    env = os.environ | {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "RAYON_NUM_THREADS": "1",
+    }
     done = subprocess.run([*map(str, command)], env=env, capture_output=True, text=True)
     if done.returncode:
         print(f"{rival.name} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
@@ -171,8 +178,8 @@ def main():
     command += "".join(f" --{name}" for name in ("quick", "whole") if getattr(options, name))
     head = (
         f"## Coders on one core\n\n    {command}\n\n{report.machine()}. Ratio is coded by plain bytes; speed is "
-        "plain bytes by processor time of the process on all its threads (programs: reading and writing "
-        "files included); memory is the peak beyond the plain bytes in memory (programs: the whole peak) and "
+        "plain bytes by processor time of the process on all its threads, the best of three (slow rivals: "
+        "once; programs: reading and writing files included), in fresh memory of huge pages; memory is the peak beyond the plain bytes in memory (programs: the whole peak) and "
         f"includes the result. Every result was decoded and compared. Slow rivals had {slices}. "
         "BitX, made for 16-bit elements, takes f32 as two of them. Floors count no tables and no scales; "
         "a coder below them uses more than one symbol's context.\n\n"

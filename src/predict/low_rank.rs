@@ -153,34 +153,61 @@ impl LowRank {
         base_type: DType,
         out: &mut Output,
     ) -> Result<(), FormatError> {
-        let cols = target.cols as usize;
         let count = base.len() / base_type.block().1 as usize;
         let (mut dots, mut values) = ([0i32; BLOCK], [0.0f32; BLOCK]);
-        let right = kernel::Right::new(&self.b, self.rank, cols);
-        let mut done = 0;
-        while done < count {
-            let element = first + done as u64;
+        let right = kernel::Right::new(&self.b, self.rank, target.cols as usize);
+        let mut begin = first;
+        let end = first + count as u64;
+        while begin < end {
+            let part = Part::next(target.cols, begin, end);
             let (row, col) = (
-                (element / target.cols) as usize,
-                (element % target.cols) as usize,
+                (begin / target.cols) as usize,
+                (begin % target.cols) as usize,
             );
-            let n = BLOCK.min(cols - col).min(count - done);
-            let (dots, values) = (&mut dots[..n], &mut values[..n]);
-            right.dots(&self.a[row * self.rank..(row + 1) * self.rank], col, dots);
-            widen_at(base_type, base, done, values)?;
-            for (value, &dot) in values.iter_mut().zip(&*dots) {
-                // Exact: a dot product is below 2^18.
-                let change = dot as f32 * self.step;
-                *value = if value.is_finite() {
-                    *value + change
-                } else {
-                    *value
-                };
+            for at in (0..part.cols).step_by(part.step()) {
+                let n = part.step().min(part.cols - at);
+                let dots = &mut dots[..part.rows * n];
+                let rows = &self.a[row * self.rank..(row + part.rows) * self.rank];
+                right.dots(rows, col + at, dots);
+                for (i, dots) in dots.chunks_exact(n).enumerate() {
+                    let place = (begin - first) as usize + i * part.cols + at;
+                    let values = &mut values[..n];
+                    widen_at(base_type, base, place, values)?;
+                    kernel::add_changes(values, dots, self.step);
+                    out.put(target.dtype, place, values)?;
+                }
             }
-            out.put(target.dtype, done, values)?;
-            done += n;
+            begin += (part.rows * part.cols) as u64;
         }
         Ok(())
+    }
+}
+
+/// Rows of a range that are worked on together: some whole ones, or a part of one.
+struct Part {
+    rows: usize,
+    cols: usize,
+}
+
+impl Part {
+    fn next(cols: u64, begin: u64, end: u64) -> Self {
+        let whole = (end - begin) / cols;
+        if begin.is_multiple_of(cols) && whole > 0 {
+            Self {
+                rows: (whole as usize).min(kernel::TOGETHER),
+                cols: cols as usize,
+            }
+        } else {
+            Self {
+                rows: 1,
+                cols: (cols - begin % cols).min(end - begin) as usize,
+            }
+        }
+    }
+
+    /// Columns whose values fit the stack.
+    fn step(&self) -> usize {
+        BLOCK / self.rows
     }
 }
 

@@ -203,10 +203,9 @@ fn entry(value: f32) -> i8 {
 
 /// Least squares of rows on the rounded right factor.
 struct Solver {
-    rank: usize,
     b: Rows,
-    /// The inverse of `b * b^T * step`.
-    inverse: Vec<f64>,
+    /// The inverse of `b * b^T * step`, which is symmetric.
+    inverse: Rows,
 }
 
 impl Solver {
@@ -218,20 +217,17 @@ impl Solver {
             .flatten()
             .map(|&x| f64::from(x))
             .collect();
-        let mut inverse = inverted(gram, rank)?;
-        for value in &mut inverse {
-            *value /= f64::from(step);
-        }
-        Some(Self { rank, b, inverse })
+        let inverse = inverted(gram, rank)?;
+        let inverse = inverse.iter().map(|value| (value / f64::from(step)) as f32);
+        Some(Self {
+            inverse: Rows::new(rank, inverse.collect()),
+            b,
+        })
     }
 
     fn entries(&self, rows: &Rows, out: &mut Vec<i8>) {
-        for along in self.b.along(rows).iter() {
-            for weights in self.inverse.chunks_exact(self.rank) {
-                let terms = weights.iter().zip(along).map(|(w, &x)| w * f64::from(x));
-                out.push(entry(terms.sum::<f64>() as f32));
-            }
-        }
+        let exact = self.inverse.along(&self.b.along(rows));
+        out.extend(exact.iter().flatten().map(|&value| entry(value)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The product of a row of the left factor with columns of the right one, in whole numbers.
+//! The products of rows of the left factor with columns of the right one, in whole numbers.
 //!
 //! May use: nothing. Must never give another sum than the scalar form.
 #![allow(
@@ -13,9 +13,13 @@
     )
 )]
 
+/// Rows that are best worked on together: what is loaded of the right factor serves them all.
+pub(super) const TOGETHER: usize = 4;
+
 /// The right factor, arranged for the machine.
 pub(super) struct Right<'a> {
     b: &'a [i8],
+    rank: usize,
     cols: usize,
     /// For machines with AVX2: four components of a column together.
     packed: Option<Packed>,
@@ -25,15 +29,56 @@ impl<'a> Right<'a> {
     /// `b` holds `rank` rows of `cols` entries between -63 and 63.
     pub(super) fn new(b: &'a [i8], rank: usize, cols: usize) -> Self {
         let packed = avx2::usable().then(|| Packed::new(b, rank, cols));
-        Self { b, cols, packed }
+        Self {
+            b,
+            rank,
+            cols,
+            packed,
+        }
     }
 
-    /// The sums over k of `row[k] * b(k, col + j)` for every j of `out`.
-    pub(super) fn dots(&self, row: &[i8], col: usize, out: &mut [i32]) {
-        match &self.packed {
-            Some(packed) => avx2::dots(packed, row, col, out),
-            None => scalar(row, self.b, self.cols, col, out),
+    /// For each of `rows`, of a rank's entries each, the sums over k of `row[k] * b(k, col + j)`
+    /// for every j of its part of `out`.
+    pub(super) fn dots(&self, rows: &[i8], col: usize, out: &mut [i32]) {
+        let n = out.len() * self.rank / rows.len().max(1);
+        let some = TOGETHER * self.rank;
+        for (rows, out) in rows.chunks(some).zip(out.chunks_mut((TOGETHER * n).max(1))) {
+            match &self.packed {
+                Some(packed) if rows.len() == some => {
+                    avx2::dots::<TOGETHER>(packed, rows, col, out);
+                }
+                packed => {
+                    let rows = rows.chunks_exact(self.rank);
+                    for (row, out) in rows.zip(out.chunks_exact_mut(n.max(1))) {
+                        match packed {
+                            Some(packed) => avx2::dots::<1>(packed, row, col, out),
+                            None => scalar(row, self.b, self.cols, col, out),
+                        }
+                    }
+                }
+            }
         }
+    }
+}
+
+/// Adds to each value its dot product times a step, each product rounded before the sum; a value
+/// that is not finite stays as it is.
+pub(super) fn add_changes(values: &mut [f32], dots: &[i32], step: f32) {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::usable() {
+        // SAFETY: the processor has AVX2.
+        unsafe { avx2::add_changes(values, dots, step) };
+        return;
+    }
+    add_changes_plain(values, dots, step);
+}
+
+#[inline(always)]
+fn add_changes_plain(values: &mut [f32], dots: &[i32], step: f32) {
+    for (value, &dot) in values.iter_mut().zip(dots) {
+        // Exact: a dot product is below 2^18.
+        let changed = *value + dot as f32 * step;
+        *value = if value.is_finite() { changed } else { *value };
     }
 }
 
@@ -91,68 +136,98 @@ mod avx2 {
         std::is_x86_feature_detected!("avx2")
     }
 
-    pub(super) fn dots(packed: &Packed, row: &[i8], col: usize, out: &mut [i32]) {
+    /// The plain twin in vectors: the same operations, which are never fused.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn add_changes(values: &mut [f32], dots: &[i32], step: f32) {
+        super::add_changes_plain(values, dots, step);
+    }
+
+    /// The sums of `N` rows.
+    pub(super) fn dots<const N: usize>(packed: &Packed, rows: &[i8], col: usize, out: &mut [i32]) {
+        let n = out.len() / N;
         // Left entries plus 64, in words of four; those beyond the rank meet zeros.
-        let mut left = [64u8; 64];
-        for (to, &entry) in left.iter_mut().zip(row) {
-            *to = entry.wrapping_add(64).cast_unsigned();
-        }
-        let mut words = [0i32; 16];
-        for (word, &bytes) in words.iter_mut().zip(left.as_chunks::<4>().0) {
-            *word = i32::from_le_bytes(bytes);
+        let mut left = [[64u8; 64]; N];
+        let mut words = [[0i32; 16]; N];
+        for ((left, words), row) in left
+            .iter_mut()
+            .zip(&mut words)
+            .zip(rows.chunks_exact(rows.len() / N))
+        {
+            for (to, &entry) in left.iter_mut().zip(row) {
+                *to = entry.wrapping_add(64).cast_unsigned();
+            }
+            for (word, &bytes) in words.iter_mut().zip(left.as_chunks::<4>().0) {
+                *word = i32::from_le_bytes(bytes);
+            }
         }
         let done = if usable() {
             // SAFETY: the processor has AVX2.
-            unsafe { whole_vectors(packed, &words, col, out) }
+            unsafe { whole_vectors(packed, &words, col, n, out) }
         } else {
             0
         };
-        for (j, sum) in out.iter_mut().enumerate().skip(done) {
-            let at = col + j;
-            *sum = packed.begin[at];
-            for (group, word) in left
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .take(packed.groups)
-                .enumerate()
-            {
-                let right = packed.words[group * packed.cols + at];
-                for (&a, b) in word.iter().zip(right) {
-                    *sum += i32::from(a) * i32::from(b);
-                }
+        for (left, out) in left.iter().zip(out.chunks_exact_mut(n.max(1))) {
+            for (j, sum) in out.iter_mut().enumerate().skip(done) {
+                *sum = one(packed, left, col + j);
             }
         }
     }
 
-    /// Fills whole vectors of eight sums from the front of `out`; says how many sums that is.
+    /// The sum of one row and column.
+    fn one(packed: &Packed, left: &[u8; 64], at: usize) -> i32 {
+        let words = left.as_chunks::<4>().0.iter().take(packed.groups);
+        let products = words.enumerate().flat_map(|(group, word)| {
+            let right = packed.words[group * packed.cols + at];
+            word.iter()
+                .zip(right)
+                .map(|(&a, b)| i32::from(a) * i32::from(b))
+        });
+        packed.begin[at] + products.sum::<i32>()
+    }
+
+    /// Fills whole vectors of eight sums from the front of each of `N` rows of `n`; says how many
+    /// sums of a row that is.
     ///
     /// Two products of at most 127 * 63 and their neighbours' stay below 2^15: 4 * 127 * 63 =
     /// 32,004, so nothing saturates.
     #[target_feature(enable = "avx2")]
-    fn whole_vectors(packed: &Packed, left: &[i32; 16], col: usize, out: &mut [i32]) -> usize {
+    fn whole_vectors<const N: usize>(
+        packed: &Packed,
+        left: &[[i32; 16]; N],
+        col: usize,
+        n: usize,
+        out: &mut [i32],
+    ) -> usize {
         let ones = _mm256_set1_epi16(1);
-        let begin = &packed.begin[col..][..out.len()];
+        let out = &mut out[..N * n];
+        let begin = &packed.begin[col..][..n];
         let rows: [&[[i8; 4]]; 16] = std::array::from_fn(|group| match group < packed.groups {
-            true => &packed.words[group * packed.cols + col..][..out.len()],
+            true => &packed.words[group * packed.cols + col..][..n],
             false => &[][..],
         });
-        let vectors = out.len() / 8;
+        let vectors = n / 8;
         for v in 0..vectors {
             let at = v * 8;
-            // SAFETY: `begin`, `out` and the first `groups` rows have at least `at + 8`
-            // elements of four bytes.
+            // SAFETY: `begin`, the first `groups` rows and each of the `N` parts of `out` have at
+            // least `at + 8` elements of four bytes.
             unsafe {
-                let mut sum = _mm256_loadu_si256(begin.as_ptr().add(at).cast::<__m256i>());
+                let begin = _mm256_loadu_si256(begin.as_ptr().add(at).cast::<__m256i>());
+                let mut sums = [begin; N];
                 for group in (0..packed.groups).step_by(2) {
                     let first = _mm256_loadu_si256(rows[group].as_ptr().add(at).cast());
                     let second = _mm256_loadu_si256(rows[group + 1].as_ptr().add(at).cast());
-                    let first = _mm256_maddubs_epi16(_mm256_set1_epi32(left[group]), first);
-                    let second = _mm256_maddubs_epi16(_mm256_set1_epi32(left[group + 1]), second);
-                    let both = _mm256_madd_epi16(_mm256_add_epi16(first, second), ones);
-                    sum = _mm256_add_epi32(sum, both);
+                    for (sum, left) in sums.iter_mut().zip(left) {
+                        let first = _mm256_maddubs_epi16(_mm256_set1_epi32(left[group]), first);
+                        let second =
+                            _mm256_maddubs_epi16(_mm256_set1_epi32(left[group + 1]), second);
+                        let both = _mm256_madd_epi16(_mm256_add_epi16(first, second), ones);
+                        *sum = _mm256_add_epi32(*sum, both);
+                    }
                 }
-                _mm256_storeu_si256(out.as_mut_ptr().add(at).cast::<__m256i>(), sum);
+                for (row, sum) in sums.iter().enumerate() {
+                    let place = out.as_mut_ptr().add(row * n + at);
+                    _mm256_storeu_si256(place.cast::<__m256i>(), *sum);
+                }
             }
         }
         vectors * 8
@@ -167,12 +242,35 @@ mod avx2 {
         false
     }
 
-    pub(super) fn dots(_: &Packed, _: &[i8], _: usize, _: &mut [i32]) {}
+    pub(super) fn dots<const N: usize>(_: &Packed, _: &[i8], _: usize, _: &mut [i32]) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_are_added_alike_with_and_without_vectors() {
+        let special = [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            -0.0,
+            1e-45,
+        ];
+        let values: Vec<f32> = (0..45)
+            .map(|i| special.get(i).copied().unwrap_or(i as f32 * 0.37 - 5.0))
+            .collect();
+        let dots: Vec<i32> = (0..45).map(|i| i * 11_288 - 254_016).collect();
+        for step in [1e-4, 0.3, f32::MAX] {
+            let (mut fast, mut plain) = (values.clone(), values.clone());
+            add_changes(&mut fast, &dots, step);
+            add_changes_plain(&mut plain, &dots, step);
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(fast), bits(plain));
+        }
+    }
 
     #[test]
     fn the_fast_sums_are_the_plain_sums() {
@@ -189,13 +287,18 @@ mod tests {
             for extreme in [false, true] {
                 let cols = 37;
                 let b: Vec<i8> = (0..rank * cols).map(|_| entry(extreme)).collect();
-                let row: Vec<i8> = (0..rank).map(|_| entry(extreme)).collect();
                 let right = Right::new(&b, rank, cols);
-                for (col, n) in [(0, 37), (5, 32), (30, 7), (37, 0)] {
-                    let (mut fast, mut plain) = (vec![1; n], vec![2; n]);
-                    right.dots(&row, col, &mut fast);
-                    scalar(&row, &b, cols, col, &mut plain);
-                    assert_eq!(fast, plain, "rank {rank}");
+                for count in [1, 3, 4, 9] {
+                    let rows: Vec<i8> = (0..count * rank).map(|_| entry(extreme)).collect();
+                    for (col, n) in [(0, 37), (5, 32), (30, 7), (37, 0)] {
+                        let (mut fast, mut plain) = (vec![1; count * n], vec![2; count * n]);
+                        right.dots(&rows, col, &mut fast);
+                        let parts = plain.chunks_exact_mut(n.max(1));
+                        for (row, part) in rows.chunks_exact(rank).zip(parts) {
+                            scalar(row, &b, cols, col, part);
+                        }
+                        assert_eq!(fast, plain, "rank {rank}");
+                    }
                 }
             }
         }
