@@ -227,6 +227,20 @@ impl Rebuilder {
         }
     }
 
+    /// The recipe by which a chunk's record predicts its tensor, if it has one.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::chunk`].
+    pub fn recipe_of(&self, id: &ChunkId) -> Result<Option<Arc<predict::Recipe>>> {
+        self.first_whole(&(*id).into(), "chunk", |record| {
+            let recipe = &record.header.recipe;
+            if matches!(recipe.predictor, Predictor::None | Predictor::Base) {
+                return Ok(None);
+            }
+            Ok(Some(self.tensor_recipe(recipe)?.1))
+        })
+    }
+
     /// The recipe of a record's tensor, and the tensor's element that the record begins with.
     fn tensor_recipe(&self, recipe: &Recipe) -> Result<(u64, Arc<predict::Recipe>)> {
         let (first, place) = predicted::parse_parameters(&recipe.predictor_parameters)?;

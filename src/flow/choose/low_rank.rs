@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
+use store_format::record::View;
+
 use super::Chooser;
 use super::trials::{Target, size, span};
 use crate::bytes::ReadAt;
 use crate::codec::Level;
 use crate::error::Result;
 use crate::flow::approach::{BaseTensor, ByRecipe};
+use crate::flow::relatives::whole;
 use crate::predict::low_rank::fit::{Effort, fit};
 use crate::predict::{Recipe, Step, float};
 
@@ -47,7 +50,12 @@ impl Chooser<'_> {
             first: 0,
             changes: Vec::new(),
         };
-        let found = fit(rows, cols, &effort, None, |row, out| {
+        let before = self.factors_of(base)?;
+        let warm = before.as_ref().and_then(|recipe| match &recipe.step {
+            Step::LowRank(factors) => Some(factors),
+            _ => None,
+        });
+        let found = fit(rows, cols, &effort, warm, |row, out| {
             let have = window.changes.len() / cols;
             if row < window.first || row >= window.first + have {
                 // Rows in order come in blocks; a sample comes row by row.
@@ -75,6 +83,16 @@ impl Chooser<'_> {
         let saved = cost - self.cost(target, &recipe)?;
         let whole = shape.elements() as f64 / sampled as f64;
         Ok((saved * whole > spent).then_some(recipe))
+    }
+
+    /// The recipe of the base itself: the next change of a run lies much along the one before.
+    fn factors_of(&self, base: &BaseTensor) -> Result<Option<Arc<Recipe>>> {
+        let mut view = View::default();
+        base.parts(0, 1, &mut view);
+        match view.parts.first() {
+            Some(part) => whole(self.writer.rebuilder.recipe_of(&part.chunk)).map(Option::flatten),
+            None => Ok(None),
+        }
     }
 
     /// Target minus base of some rows; 0 where either is not finite.

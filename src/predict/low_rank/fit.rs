@@ -48,9 +48,8 @@ const SAMPLE_MAX: usize = 2048;
 /// The factors that describe a change best for what they cost, or `None` where none pay.
 ///
 /// `change(row, out)` fills `out` with target minus base of a row, 0 where either is not finite.
-/// It is called for a sample of rows and then once for every row in rising order. `warm` is the
-/// right factor found for a predecessor of this tensor, if there is one: then the sample is
-/// spared.
+/// It is called for a sample of rows and then once for every row in rising order. `warm` holds the
+/// factors found for a predecessor of this tensor, if there is one: the search begins there.
 ///
 /// # Errors
 /// What `change` fails with.
@@ -77,26 +76,17 @@ pub fn fit<E>(
     let tests = TEST_ROWS.min(rows / 4);
     let test_rows: Vec<usize> = (0..tests).map(|i| i * rows / tests).collect();
     let test = read(&mut test_rows.iter().copied())?;
-    let basis = match warm.filter(|warm| warm.b().len() == warm.rank() * cols) {
-        Some(warm) => {
-            let values = warm.b().iter().map(|&entry| f32::from(entry)).collect();
-            let mut basis = Rows::new(cols, values);
-            orthonormalise(&mut basis);
-            rotated(&basis, &test)
-        }
-        None => {
-            let strip = |i: usize| (2 * i + 1) * rows / (2 * sampled);
-            let untested = |i: &usize| test_rows.binary_search(i).is_err();
-            let sample = read(&mut (0..sampled).map(strip).filter(untested))?;
-            let small = sketch(&sample, effort.rank.min(8), effort.rounds);
-            // A second look only where the first asks for it.
-            if effort.rank > 8 && chosen_rank(&small, &test, rows, effort.rank).0 >= 6 {
-                sketch(&sample, effort.rank, effort.rounds)
-            } else {
-                small
-            }
-        }
-    };
+    let strip = |i: usize| (2 * i + 1) * rows / (2 * sampled);
+    let untested = |i: &usize| test_rows.binary_search(i).is_err();
+    let sample = read(&mut (0..sampled).map(strip).filter(untested))?;
+    let warm = warm.map_or(&[][..], LowRank::b);
+    let begin: Vec<f32> = warm.iter().map(|&entry| f32::from(entry)).collect();
+    let begin = Rows::new(cols, begin);
+    let mut basis = sketch(&sample, effort.rank.min(8), effort.rounds, &begin);
+    // A second look only where the first asks for it.
+    if effort.rank > 8 && chosen_rank(&basis, &test, rows, effort.rank).0 >= 6 {
+        basis = sketch(&sample, effort.rank, effort.rounds, &begin);
+    }
     let (rank, energies) = chosen_rank(&basis, &test, rows, effort.rank);
     if rank == 0 {
         return Ok(None);
@@ -113,16 +103,23 @@ pub fn fit<E>(
     Ok(LowRank::new(rank, step, a, b).ok())
 }
 
-/// The leading right singular vectors of a sample, the strongest first.
-fn sketch(sample: &Rows, rank: usize, rounds: usize) -> Rows {
+/// The leading right singular vectors of a sample, the strongest first. `begin` may hold guesses
+/// of them, the likeliest first.
+fn sketch(sample: &Rows, rank: usize, rounds: usize, begin: &Rows) -> Rows {
     let vectors = (rank + SPARE).min(sample.count());
-    // Signed sums of groups of rows, the signs from a fixed generator.
     let mut basis = Rows::zero(vectors, sample.cols());
+    let guessed = begin.count().min(rank).min(vectors);
+    for (i, guess) in begin.iter().take(guessed).enumerate() {
+        basis.row_mut(i).copy_from_slice(guess);
+    }
+    // Signed sums of groups of rows, the signs from a fixed generator.
     let mut state = 0x9E37_79B9u32;
     for (i, row) in sample.iter().enumerate() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let sign = if state >> 31 == 0 { 1.0 } else { -1.0 };
-        basis.add(i % vectors, row, sign);
+        if guessed < vectors {
+            basis.add(guessed + i % (vectors - guessed), row, sign);
+        }
     }
     for _ in 0..rounds {
         orthonormalise(&mut basis);
