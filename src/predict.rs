@@ -8,6 +8,7 @@
 //! [`Recipe::patterns`]). Its bytes are parameters from outside: [`Recipe::parse`] checks them.
 
 pub mod adapter;
+pub mod blockwise;
 pub mod cast;
 pub mod float;
 pub mod gather;
@@ -111,6 +112,8 @@ pub enum Step {
     Quantise(quantise::Quantise),
     /// With a product of two small integer matrices added.
     LowRank(low_rank::LowRank),
+    /// In codes of 4 bits with a scale for each block, or these scales.
+    Blockwise(blockwise::Blockwise),
 }
 
 impl Step {
@@ -124,6 +127,7 @@ impl Step {
             Self::Adapter(_) => 3,
             Self::Quantise(_) => 4,
             Self::LowRank(_) => 5,
+            Self::Blockwise(_) => 6,
         }
     }
 }
@@ -183,6 +187,7 @@ impl Recipe {
             Step::Adapter(adapter) => adapter.put(&mut out),
             Step::Quantise(quantise) => quantise.put(&mut out),
             Step::LowRank(low_rank) => low_rank.put(&mut out),
+            Step::Blockwise(blockwise) => blockwise.put(&mut out),
         }
         out
     }
@@ -220,6 +225,7 @@ impl Recipe {
             3 => Step::Adapter(adapter::Adapter::read(&mut reader)?),
             4 => Step::Quantise(quantise::Quantise::read(&mut reader)?),
             5 => Step::LowRank(low_rank::LowRank::read(&mut reader, &target)?),
+            6 => Step::Blockwise(blockwise::Blockwise::read(&mut reader)?),
             _ => {
                 return Err(FormatError::Unknown {
                     field: "predictor",
@@ -236,7 +242,12 @@ impl Recipe {
     pub fn held_bytes(&self) -> usize {
         let step = match &self.step {
             Step::LowRank(low_rank) => low_rank.a().len() + low_rank.b().len(),
-            Step::Same | Step::Cast | Step::Linear(_) | Step::Adapter(_) | Step::Quantise(_) => 0,
+            Step::Same
+            | Step::Cast
+            | Step::Linear(_)
+            | Step::Adapter(_)
+            | Step::Quantise(_)
+            | Step::Blockwise(_) => 0,
         };
         let view = self.view.as_ref().map_or(0, gather::Gather::held_bytes);
         size_of::<Self>() + SOURCES_MAX * size_of::<Shape>() + view + step
@@ -247,12 +258,13 @@ impl Recipe {
         self.view.as_ref().map_or(1, |view| view.source_count())
     }
 
-    /// The base as the step sees it: the target's rows and columns in the source's type.
+    /// The base as the step sees it: the target's rows and columns in the source's type, or the
+    /// source itself where blocks of it become elements.
     fn base(&self) -> Shape {
-        Shape {
-            dtype: self.sources[0].dtype,
-            ..self.target
-        }
+        let dtype = self.sources[0].dtype;
+        let blocks = matches!(self.step, Step::Blockwise(_));
+        let seen = if blocks { self.sources[0] } else { self.target };
+        Shape { dtype, ..seen }
     }
 
     fn check(&self) -> Result<(), FormatError> {
@@ -267,10 +279,13 @@ impl Recipe {
             return invalid("a view names sources of its recipe");
         };
         match &self.view {
-            None if bases[0].elements() != self.target.elements() => {
+            None if bases[0].elements() != self.base().elements() => {
                 return invalid("a base without a view has as many elements as the target");
             }
             None => {}
+            Some(_) if matches!(self.step, Step::Blockwise(_)) => {
+                return invalid("blocks are those of one source");
+            }
             Some(view) => view.check(bases, &self.base())?,
         }
         self.base().check()?;
@@ -287,23 +302,25 @@ impl Recipe {
             Step::Adapter(adapter) => adapter.check(&self.base(), &self.target, extra),
             Step::Quantise(quantise) => quantise.check(&self.base(), &self.target, extra),
             Step::LowRank(low_rank) => low_rank.check(&self.base(), &self.target, extra),
+            Step::Blockwise(blockwise) => blockwise.check(&self.base(), &self.target, extra),
         }
     }
 
-    /// The elements of the base that the range needs: the same ones, or the whole rows they
-    /// lie in.
-    fn base_range(&self, first: u64, count: u64) -> (u64, u64) {
+    /// The elements of the base that the range needs: the same ones, or the whole rows or blocks
+    /// they lie in.
+    fn base_range(&self, first: u64, count: u64) -> Result<(u64, u64), FormatError> {
         let needs_rows = match &self.step {
+            Step::Blockwise(blockwise) => return blockwise.base_range(&self.base(), first, count),
             Step::Quantise(quantise) => quantise.needs_rows(),
             Step::Adapter(adapter) => adapter.needs_rows(),
             Step::Same | Step::Cast | Step::Linear(_) | Step::LowRank(_) => false,
         };
         if !needs_rows || count == 0 {
-            return (first, count);
+            return Ok((first, count));
         }
         let cols = self.target.cols;
         let from = first / cols * cols;
-        (from, (first + count).next_multiple_of(cols) - from)
+        Ok((from, (first + count).next_multiple_of(cols) - from))
     }
 
     /// What a prediction of the elements `[first, first + count)` needs, in the order in which
@@ -317,7 +334,7 @@ impl Recipe {
         let mut ranges = self.base_ranges(first, count)?;
         let at = self.base_sources();
         match &self.step {
-            Step::Same | Step::Cast | Step::LowRank(_) => {}
+            Step::Same | Step::Cast | Step::LowRank(_) | Step::Blockwise(_) => {}
             Step::Linear(_) => {
                 for (source, shape) in self.sources.iter().enumerate().skip(1) {
                     let (start, bytes) = shape.span(first, count)?;
@@ -375,7 +392,7 @@ impl Recipe {
     }
 
     fn base_ranges(&self, first: u64, count: u64) -> Result<Vec<SourceRange>, FormatError> {
-        let (first, count) = self.base_range(first, count);
+        let (first, count) = self.base_range(first, count)?;
         if count > CHUNK_BYTES_MAX {
             return invalid("the rows of a range have at most 2^26 elements");
         }
@@ -427,7 +444,8 @@ impl Recipe {
     /// Whether [`Recipe::patterns`] can answer.
     #[must_use]
     pub fn has_patterns(&self) -> bool {
-        float::has_pattern(self.target.dtype) && !matches!(self.step, Step::Quantise(_))
+        float::has_pattern(self.target.dtype)
+            && !matches!(self.step, Step::Quantise(_) | Step::Blockwise(_))
     }
 
     fn run(
@@ -446,9 +464,8 @@ impl Recipe {
         if !fits {
             return invalid("a prediction gets exactly the source bytes that it asked for");
         }
-        let base_parts = self.base_ranges(first, count)?.len();
-        let (base_parts, extra) = parts.split_at(base_parts);
-        let (base_first, base_count) = self.base_range(first, count);
+        let (base_parts, extra) = parts.split_at(self.base_ranges(first, count)?.len());
+        let (base_first, base_count) = self.base_range(first, count)?;
         let base: Cow<[u8]> = match &self.view {
             None => Cow::Borrowed(base_parts[0]),
             Some(view) => {
@@ -489,6 +506,12 @@ impl Recipe {
                 )
             }
             Step::LowRank(low_rank) => low_rank.fill(&self.target, first, &base, from, out),
+            Step::Blockwise(blockwise) => {
+                let Output::Bytes(bytes) = out else {
+                    return invalid("only float elements have patterns");
+                };
+                blockwise.fill(&self.base(), first, &base, bytes)
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use sparse_store::codec::residual::{Model, Prediction, Statistics, TensorShape};
 use sparse_store::codec::{self, residual};
 use sparse_store::flow::predicted::{self, Place};
 use sparse_store::predict::adapter::{Adapter, Form, Order};
+use sparse_store::predict::blockwise::{self, Blockwise, Rule, Search, Table};
 use sparse_store::predict::gather::{Gather, Rows, Run, Runs};
 use sparse_store::predict::linear::Linear;
 use sparse_store::predict::low_rank::LowRank;
@@ -251,6 +252,7 @@ fn predictors_predict_the_same_bits_as_ever() {
     }
     computed(&mut random, &mut out);
     quantised(&mut random, &mut out);
+    blocks(&mut random, &mut out);
     assert!(
         recorded("predictors.txt", &out) == out,
         "predictions changed"
@@ -271,6 +273,7 @@ fn golden_records_of_every_predictor_come_to_their_ids() {
         Predictor::Cast,
         Predictor::Linear,
         Predictor::Quantise,
+        Predictor::Blockwise,
     ] {
         let name = format!("v1/record-{}.bin", predictor.name());
         let record = fs::read(testdata().join(&name)).expect("a golden file");
@@ -424,6 +427,45 @@ fn quantised(random: &mut Random, out: &mut String) {
                 out,
             );
         }
+    }
+}
+
+/// Codes of 4 bits and the scales of their blocks; the last block is cut short.
+fn blocks(random: &mut Random, out: &mut String) {
+    let base = |dtype| shape(dtype, 3, 111);
+    let mut rules = Vec::new();
+    for table in [Table::Nf4, Table::Fp4, Table::Nf4Means, Table::Fp4Means] {
+        for meeting in [
+            blockwise::Meeting::Divide,
+            blockwise::Meeting::Reciprocal,
+            blockwise::Meeting::BoundedReciprocal,
+        ] {
+            rules.push(Rule::Codes { table, meeting });
+        }
+    }
+    for rule in rules {
+        for (from, block) in [(DType::Bf16, 64), (DType::F32, 32), (DType::F16, 4096)] {
+            let step = Step::Blockwise(Blockwise::new(rule, block).expect("a length"));
+            let target = shape(DType::U8, 167, 1);
+            case(random, &recipe(target, vec![base(from)], None, step), out);
+        }
+    }
+    for (from, block) in [(DType::Bf16, 64), (DType::F32, 32), (DType::F16, 32)] {
+        let step = Step::Blockwise(Blockwise::new(Rule::Largest, block).expect("a length"));
+        let target = shape(DType::F32, 1, 333_u64.div_ceil(block));
+        case(random, &recipe(target, vec![base(from)], None, step), out);
+    }
+    for (search, offset) in [
+        (Search::Nearest, 0.0),
+        (Search::Nearest, 0.45),
+        (Search::Stepped, 0.45),
+        (Search::Stepped, -1.5),
+    ] {
+        // More than 256 blocks.
+        let rule = Rule::LargestCodes { search, offset };
+        let step = Step::Blockwise(Blockwise::new(rule, 32).expect("a length"));
+        let (base, target) = (shape(DType::Bf16, 9, 1000), shape(DType::U8, 1, 282));
+        case(random, &recipe(target, vec![base], None, step), out);
     }
 }
 

@@ -57,7 +57,7 @@ pub enum Place<'a> {
     Side(usize),
 }
 
-/// The parameters of predictors 2 to 7: the first element, and where the recipe stands.
+/// The parameters of predictors 2 to 7 and 9: the first element, and where the recipe stands.
 #[must_use]
 pub fn parameters(first_element: u64, place: Place<'_>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -99,6 +99,7 @@ pub const fn predictor_of(recipe: &predict::Recipe) -> Predictor {
         (Step::Adapter(_), _) => Predictor::Adapter,
         (Step::Quantise(_), _) => Predictor::Quantise,
         (Step::LowRank(_), _) => Predictor::LowRank,
+        (Step::Blockwise(_), _) => Predictor::Blockwise,
     }
 }
 

@@ -212,7 +212,8 @@ impl Rebuilder {
             | Predictor::Gather
             | Predictor::Cast
             | Predictor::Linear
-            | Predictor::Quantise => {
+            | Predictor::Quantise
+            | Predictor::Blockwise => {
                 let (first, tensor) = self.tensor_recipe(recipe)?;
                 let mut sources = Vec::new();
                 for view in &recipe.sources {

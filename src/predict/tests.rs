@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::adapter::{Adapter, Form, Order};
+use super::blockwise::{Blockwise, Meeting as BlockMeeting, Rule, Search, Table};
 use super::gather::{Gather, Run, Runs};
 use super::linear::Linear;
 use super::low_rank::LowRank;
@@ -138,6 +139,27 @@ fn recipes() -> Vec<Recipe> {
         DType::Q8_0,
     ] {
         all.push(ggml(dtype, 32, None));
+    }
+    let codes = Rule::Codes {
+        table: Table::Fp4,
+        meeting: BlockMeeting::Reciprocal,
+    };
+    let scales = Rule::LargestCodes {
+        search: Search::Stepped,
+        offset: 0.25,
+    };
+    for (rule, dtype, cols) in [
+        (codes, DType::U8, 32),
+        (Rule::Largest, DType::F32, 2),
+        (scales, DType::U8, 2),
+    ] {
+        let step = Step::Blockwise(Blockwise::new(rule, 32).unwrap());
+        all.push(new(
+            shape(dtype, 4, cols),
+            vec![shape(DType::Bf16, 16, 16)],
+            None,
+            step,
+        ));
     }
     for dtype in [DType::Q2K, DType::Q3K, DType::Q4K, DType::Q5K, DType::Q6K] {
         all.push(ggml(dtype, 256, Gather::rotary_pairs(4, 2)));

@@ -50,6 +50,8 @@ closed! {
     Quantise = 7, "quantise";
     /// Rows of earlier tables.
     Rows = 8, "rows";
+    /// The source in codes of 4 bits with a scale for each block, or these scales.
+    Blockwise = 9, "blockwise";
 }
 
 closed! {

@@ -1,4 +1,4 @@
-//! Records of predictors 2 to 7 whose recipes, sources or places mean harm: each is a right one
+//! Records of predictors 2 to 7 and 9 whose recipes, sources or places mean harm: each is a right one
 //! that is made wrong in one place.
 
 use std::fs;
@@ -321,9 +321,31 @@ fn int8() -> Draft {
     draft.right()
 }
 
+/// NF4 of 66 elements in blocks of 32: the last one is cut short.
+fn codes() -> Draft {
+    let mut draft = Draft::new(Predictor::Blockwise, 6, [U8, 33, 1], &[[F32, 2, 33]]);
+    draft.rest = vec![0, 5, 0, 1];
+    draft.sources = floats(&[0.25; 66]);
+    draft.right()
+}
+
+fn scales() -> Draft {
+    let mut draft = Draft::new(Predictor::Blockwise, 6, [F32, 1, 3], &[[BF16, 2, 33]]);
+    draft.rest = vec![1, 5];
+    draft.sources = bf16(66);
+    draft.right()
+}
+
+fn coded_scales() -> Draft {
+    let mut draft = Draft::new(Predictor::Blockwise, 6, [U8, 1, 3], &[[BF16, 2, 33]]);
+    draft.rest = [vec![2, 5, 1], floats(&[0.25])].concat();
+    draft.sources = bf16(66);
+    draft.right()
+}
+
 type Good = fn() -> Draft;
 
-const GOODS: [(&str, Good); 11] = [
+const GOODS: [(&str, Good); 14] = [
     ("low rank", low_rank),
     ("adapter", adapter),
     ("decomposed adapter", decomposed),
@@ -335,6 +357,9 @@ const GOODS: [(&str, Good); 11] = [
     ("linear", linear),
     ("blocks", blocks),
     ("int8", int8),
+    ("codes", codes),
+    ("scales", scales),
+    ("coded scales", coded_scales),
 ];
 
 fn case(name: String, codes: &'static [i32], good: Good, change: fn(&mut Draft)) -> Case {
@@ -371,6 +396,9 @@ pub(crate) fn cases() -> Vec<Case> {
         ("linear", linear, LINEAR),
         ("blocks", blocks, BLOCKS),
         ("int8", int8, INT8),
+        ("codes", codes, CODES),
+        ("scales", scales, SCALES),
+        ("coded scales", coded_scales, CODED_SCALES),
     ] {
         for (name, change) in changes {
             cases.push(case(format!("recipe of {of} {name}"), BAD, good, *change));
@@ -423,7 +451,7 @@ const EVERY: Changes = &[
         d.at = At::Side;
         d.parameters = |p| p.push(0);
     }),
-    ("of an unknown step", |d| d.step = 6),
+    ("of an unknown step", |d| d.step = 7),
     ("of an unknown dtype", |d| d.target[0] = 99),
     ("with an unknown flag", |d| {
         d.bytes = |b| b.iter_mut().skip(1).for_each(|byte| *byte |= 128);
@@ -851,6 +879,61 @@ const INT8: Changes = &[
     }),
     ("of floats", |d| d.target[0] = F32),
     ("from packed elements", |d| d.shapes[0][0] = F4),
+];
+
+const CODES: Changes = &[
+    ("by an unknown rule", |d| d.rest[0] = 3),
+    ("by the rule of scales", |d| d.rest = vec![1, 5]),
+    ("of blocks of 1", |d| d.rest[1] = 0),
+    ("of blocks of 16", |d| d.rest[1] = 4),
+    ("of blocks of 8192", |d| d.rest[1] = 13),
+    ("of blocks of 2^255", |d| d.rest[1] = 255),
+    ("of an unknown table", |d| d.rest[2] = 4),
+    ("with an unknown use of its scale", |d| d.rest[3] = 3),
+    ("without its table", |d| d.rest.truncate(2)),
+    ("of fewer elements", |d| d.target[1] = 32),
+    ("of more elements", |d| d.target[1] = 34),
+    ("of as many elements", |d| d.target = [U8, 2, 33]),
+    ("in signed bytes", |d| d.target[0] = I8),
+    ("with a view", |d| d.view = Some(vec![1, 3, 0])),
+    ("from packed elements", |d| d.shapes[0] = [F4, 2, 33]),
+    ("of 2^49 bytes from a tensor of 2^50", |d| {
+        d.target = [U8, 1 << 49, 1];
+        d.shapes[0] = [F32, 1 << 25, 1 << 25];
+        d.first = (1 << 49) - 1;
+    }),
+    ("with scales", |d| d.shapes.push([F32, 1, 3])),
+];
+
+const SCALES: Changes = &[
+    ("by the rule of codes", |d| d.rest = vec![0, 5, 0, 1]),
+    ("of blocks of 16", |d| d.rest[1] = 4),
+    ("of blocks of 8192", |d| d.rest[1] = 13),
+    ("of blocks of another length", |d| d.rest[1] = 6),
+    ("with a table", |d| d.rest.extend([0, 0])),
+    ("in halves", |d| d.target[0] = BF16),
+    ("of no elements", |d| d.shapes[0] = [BF16, 0, 33]),
+    ("of blocks of 2^26 elements and more", |d| {
+        d.rest[1] = 12;
+        d.target = [F32, 1, 1 << 20];
+        d.shapes[0] = [BF16, 1 << 16, 1 << 16];
+        d.plain = vec![0; 4 << 15];
+    }),
+    ("from whole numbers", |d| d.shapes[0][0] = 5),
+];
+
+const CODED_SCALES: Changes = &[
+    ("by an unknown search", |d| d.rest[2] = 2),
+    ("of blocks of 8192", |d| d.rest[1] = 13),
+    ("with an infinite offset", |d| {
+        d.rest.splice(3.., floats(&[f32::INFINITY])).for_each(drop);
+    }),
+    ("with an offset that is no number", |d| {
+        d.rest.splice(3.., floats(&[f32::NAN])).for_each(drop);
+    }),
+    ("without an offset", |d| d.rest.truncate(3)),
+    ("in floats", |d| d.target[0] = F32),
+    ("of more elements", |d| d.target[2] = 4),
 ];
 
 #[test]

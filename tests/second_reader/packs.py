@@ -45,7 +45,7 @@ def record(data, offset, end):
     must(plain_id(header[:-8])[:8] == header[-8:], "a record's header is undamaged")
     read = Cursor(header[8:-8], "record header")
     kind, predictor, coding, depth = read.take(4)
-    must(kind in KINDS and predictor <= 8 and coding <= 6, "kind, predictor and coding are known")
+    must(kind in KINDS and predictor <= 9 and coding <= 6, "kind, predictor and coding are known")
     must(read.take(4) == bytes(4), "reserved bytes are zero")
     name = read.take(32)
     plain_bytes, stored_bytes = read.number(8), read.number(8)

@@ -3,15 +3,16 @@
 import math
 import struct
 
+import blockwise
 import quantise
 import recipes
 from floats import BF16, F16, F32, bits_of, divide, f32, narrow, pattern, value_of, widen
 from limits import Cursor, must
 from objects import DTYPES
-from recipes import ADAPTER, CAST, LINEAR, LOW_RANK, QUANTISE, SAME
+from recipes import ADAPTER, BLOCKWISE, CAST, LINEAR, LOW_RANK, QUANTISE, SAME
 
 # The step that the recipe of a predictor has.
-STEPS = {2: LOW_RANK, 3: ADAPTER, 4: SAME, 5: CAST, 6: LINEAR, 7: QUANTISE}
+STEPS = {2: LOW_RANK, 3: ADAPTER, 4: SAME, 5: CAST, 6: LINEAR, 7: QUANTISE, 9: BLOCKWISE}
 
 
 class Prediction:
@@ -59,6 +60,8 @@ def by_recipe(recipe, first, plain_bytes, data):
     pieces = recipes.Pieces(data)
     if recipe.step == QUANTISE:
         out = Prediction(quantise.predict(recipe, pieces, first, count))
+    elif recipe.step == BLOCKWISE:
+        out = Prediction(blockwise.predict(recipe, pieces, first, count))
     elif recipe.step == SAME:
         must(recipe.sources[0].dtype == target.dtype, "the same bytes are of one dtype")
         out = Prediction(recipes.base(recipe, pieces, first, count))

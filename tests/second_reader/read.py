@@ -18,7 +18,7 @@ from blake3 import blake3
 from limits import ATTACHMENT, CHUNK, COMMIT, KINDS, MANIFEST, TREE, TREE_DEPTH_MAX, Damaged, must
 from store import Store
 
-PREDICTORS = "none base low-rank adapter gather cast linear quantise rows".split()
+PREDICTORS = "none base low-rank adapter gather cast linear quantise rows blockwise".split()
 CODINGS = "stored zstd planes difference exact residual weights".split()
 
 

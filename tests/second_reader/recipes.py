@@ -9,7 +9,7 @@ from limits import Cursor, must
 from objects import DTYPES
 
 ELEMENTS_MAX = 1 << 50
-SAME, CAST, LINEAR, ADAPTER, QUANTISE, LOW_RANK = range(6)
+SAME, CAST, LINEAR, ADAPTER, QUANTISE, LOW_RANK, BLOCKWISE = range(7)
 NO_SOURCE = 255
 
 
@@ -118,7 +118,7 @@ def view(read, target, sources):
 def parse(data):
     read = Cursor(data, "recipe")
     step = read.number(1)
-    must(step <= 5, "a step is known")
+    must(step <= 6, "a step is known")
     target = shape(read)
     count = read.number(1)
     must(1 <= count <= 64, "a recipe has sources")
@@ -126,7 +126,9 @@ def parse(data):
     flag = read.number(1)
     must(flag <= 1, "a flag is 0 or 1")
     found = view(read, target, sources) if flag else None
-    if found is None:
+    if step == BLOCKWISE:
+        must(found is None, "blocks are those of one source")
+    elif found is None:
         first = sources[0]
         must(first.rows * first.cols == target.rows * target.cols, "a base has the target's elements")
     recipe = Recipe(step, target, sources, found, read)

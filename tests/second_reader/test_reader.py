@@ -137,7 +137,7 @@ def unhex(words):
 class Vectors(unittest.TestCase):
     def test_golden_records_of_every_predictor_come_to_their_ids(self):
         source = struct.pack("<4f", 1, 2, 3, 4)
-        for name in ("low-rank", "adapter", "gather", "cast", "linear", "quantise"):
+        for name in ("low-rank", "adapter", "gather", "cast", "linear", "quantise", "blockwise"):
             with self.subTest(name), open(os.path.join(GOLDEN, f"record-{name}.bin"), "rb") as file:
                 record = packs.record(data := file.read(), 0, len(data))
                 sources = [

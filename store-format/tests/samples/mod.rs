@@ -414,6 +414,13 @@ fn predicted_records() -> Vec<Sample> {
             &[whole],
             &[2, 4, 6, 8],
         ),
+        // NF4 of a quarter, a half, three quarters and the whole of the largest.
+        of(
+            Predictor::Blockwise,
+            &[&[6, 1, 2, 1, 1, 11, 2, 2, 0, 0, 5, 0, 1]],
+            &[whole],
+            &[0xac, 0xef],
+        ),
     ]
 }
 
