@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use store_format::FormatError;
+use store_format::dtype::DType;
 use store_format::ids::ChunkId;
 use store_format::layout::Tensor;
 use store_format::limits;
-use store_format::record::{Predictor, View};
+use store_format::record::{Part, Predictor, View};
 
 use crate::error::Result;
 use crate::flow::predicted::{self, INLINE_BYTES_MAX, Place};
 use crate::plan::pair::{BaseFile, Named, pair};
+use crate::predict::blockwise::{Blockwise, Rule};
 use crate::predict::{self, Recipe, Shape, Step};
 
 /// Parts of one view: a longer list costs more than the prediction is worth.
@@ -127,6 +129,16 @@ impl ByRecipe {
     /// for tensors of any shape.
     const fn is_elementwise(&self) -> bool {
         matches!(self.recipe.step, Step::Cast | Step::Linear(_)) && self.recipe.view.is_none()
+    }
+
+    /// The rule and the type of the source, where the elements are the scales of blocks.
+    fn scales(&self) -> Option<(Blockwise, DType)> {
+        match self.recipe.step {
+            Step::Blockwise(rule) if !matches!(rule.rule(), Rule::Codes { .. }) => {
+                Some((rule, self.recipe.sources[0].dtype))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -267,6 +279,61 @@ pub fn of_group(group: &[(&Tensor, &Approach)]) -> Result<Option<Planned>> {
     }
     let joined = ByRecipe::new(joined, first.sources.clone());
     Ok((view.parts.len() <= PARTS_MAX).then(|| Planned {
+        predictor: predicted::predictor_of(&joined.recipe),
+        view,
+        recipe: Some((Arc::new(joined), 0)),
+    }))
+}
+
+/// The prediction of small tensors of which most are scales of blocks by one rule: what their
+/// sources hold, one after the other, is blocks too. The others are foreseen as what the rule
+/// makes of zeros.
+///
+/// # Errors
+/// None in practice: shapes that add up.
+pub fn of_scales(group: &[(&Tensor, &Approach)]) -> Result<Option<Planned>> {
+    let recipe = |approach: &Approach| match approach {
+        Approach::Recipe(recipe) => recipe.scales().map(|rule| (rule, Arc::clone(recipe))),
+        Approach::Base(_) | Approach::None => None,
+    };
+    let Some((rule, first)) = group.iter().find_map(|(_, approach)| recipe(approach)) else {
+        return Ok(None);
+    };
+    let (blockwise, dtype) = rule;
+    let (mut view, mut known, mut elements) = (View::default(), 0, 0);
+    for (tensor, approach) in group {
+        let of_tensor = shape_of(tensor).elements();
+        let needed = of_tensor.saturating_mul(blockwise.block());
+        let bytes = dtype.bytes_of(needed).unwrap_or(u64::MAX);
+        elements += of_tensor;
+        match recipe(approach).filter(|(other, _)| *other == rule) {
+            // A last block that is cut short is filled with zeros.
+            Some((_, recipe)) => {
+                recipe.sources[0].parts(0, bytes, &mut view);
+                known += of_tensor;
+            }
+            None if of_tensor == 0 => {}
+            None => view.parts.push(Part::zeros(bytes)),
+        }
+    }
+    let flat = |dtype, cols| Shape {
+        dtype,
+        rows: 1,
+        cols,
+    };
+    let source = flat(dtype, elements.saturating_mul(blockwise.block()));
+    let (target, step) = (
+        flat(blockwise.target(), elements),
+        Step::Blockwise(blockwise),
+    );
+    let joined = Recipe::new(target, vec![source], None, step)?;
+    // More than a record may name.
+    if joined.sources(0, elements).is_err() || view.parts.len() > PARTS_MAX || 2 * known < elements
+    {
+        return Ok(None);
+    }
+    let joined = ByRecipe::new(joined, first.sources.clone());
+    Ok(Some(Planned {
         predictor: predicted::predictor_of(&joined.recipe),
         view,
         recipe: Some((Arc::new(joined), 0)),

@@ -4,6 +4,7 @@
 //! May use: tiers 0 to 4. Appends nothing. Holds: the same file over the same relatives gives the
 //! same choices on any number of threads; a wrong choice costs bytes, never correctness.
 
+mod blocks;
 mod gathers;
 mod low_rank;
 mod trials;
@@ -28,6 +29,7 @@ use crate::predict::linear::Linear;
 use crate::predict::quantise::Quantise;
 use crate::predict::{Recipe, Shape, Step, float};
 
+use blocks::Blocks;
 use trials::Target;
 
 /// Tensors that are looked at together.
@@ -72,6 +74,7 @@ pub fn choose(
         writer,
         file,
         relatives,
+        blocks: Blocks::of(&parsed.tensors),
     };
     let elements = |index: &usize| shape_of(&parsed.tensors[*index]).elements();
     let unknown = (0..choices.len()).filter(|index| !known.contains(index));
@@ -183,6 +186,7 @@ struct Chooser<'a> {
     writer: &'a Writer<'a>,
     file: &'a FileBytes,
     relatives: &'a Relatives,
+    blocks: Blocks<'a>,
 }
 
 /// The cheapest so far.
@@ -214,6 +218,7 @@ impl Chooser<'_> {
     fn choose(&self, tensor: &Tensor, base: Approach, looks: &Looks) -> Result<Choice> {
         let shape = shape_of(tensor);
         let named = self.relatives.named(&tensor.name);
+        let weights = self.blocks.weights(tensor, self.relatives);
         let silent = |approach| Choice {
             approach,
             parents: None,
@@ -223,7 +228,8 @@ impl Chooser<'_> {
             return Ok(silent(base));
         }
         let strips = trial::strips(shape);
-        if strips.is_empty() || (named.is_empty() && matches!(base, Approach::None)) {
+        let is_new = named.is_empty() && weights.is_empty() && matches!(base, Approach::None);
+        if strips.is_empty() || is_new {
             return Ok(silent(self.gathered(tensor, base, None)?));
         }
         let target = Target::read(self.file, tensor, shape, strips)?;
@@ -242,6 +248,9 @@ impl Chooser<'_> {
             best.offer(cost, || Approach::Base(base.clone()));
         }
         let tells = !best.is_exact();
+        if tells {
+            self.blockwise(tensor, &target, &mut best)?;
+        }
         self.look(&target, named, looks, &mut best)?;
         let approach = self.refined(tensor, &target, best)?;
         let parents = match &approach {

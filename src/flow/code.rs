@@ -257,6 +257,9 @@ impl Source<'_> {
                 if let Some(planned) = approach::of_group(&group)? {
                     return Ok(Some(planned));
                 }
+                if let Some(planned) = approach::of_scales(&group)? {
+                    return Ok(Some(planned));
+                }
                 for (tensor, approach) in group {
                     match approach {
                         _ if tensor.bytes == 0 => {}

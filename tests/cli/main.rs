@@ -1,6 +1,7 @@
 //! What people and scripts see: the real program in a folder of its own, with a clean environment.
 
 mod attach;
+mod blocks;
 mod care;
 mod cat;
 mod checkout;
