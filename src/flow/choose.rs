@@ -227,7 +227,7 @@ impl Chooser<'_> {
         if self.is_known(tensor, shape)? {
             return Ok(silent(base));
         }
-        let strips = trial::strips(shape);
+        let strips = trial::strips(shape, trial::FEW);
         let is_new = named.is_empty() && weights.is_empty() && matches!(base, Approach::None);
         if strips.is_empty() || is_new {
             return Ok(silent(self.gathered(tensor, base, None)?));

@@ -9,8 +9,11 @@ use store_format::dtype::DType;
 
 use crate::predict::Shape;
 
-/// Strips that a tensor is judged by.
-const STRIPS: u64 = 8;
+/// Strips that tell which prediction is better.
+pub const FEW: u64 = 8;
+
+/// Strips that tell what the residual coder, which learns from what it sees, makes of one.
+pub const MANY: u64 = 64;
 
 /// Elements of a strip, at least where there are so many; then whole rows.
 const STRIP_ELEMENTS: u64 = 2048;
@@ -21,10 +24,10 @@ const ROW_ELEMENTS_MAX: u64 = 1 << 16;
 /// Bits that an element costs which is as predicted.
 const HIT_BITS: f64 = 0.15;
 
-/// The strips of a tensor, each as its first element and how many; on the borders of rows, or of
-/// blocks where rows are long.
+/// Some strips of a tensor, each as its first element and how many; on the borders of rows, or of
+/// blocks where rows are long. A tensor of few rows is one strip; `count` is at least 2.
 #[must_use]
-pub fn strips(shape: Shape) -> Vec<(u64, u64)> {
+pub fn strips(shape: Shape, count: u64) -> Vec<(u64, u64)> {
     let elements = shape.elements();
     if elements == 0 {
         return Vec::new();
@@ -37,12 +40,17 @@ pub fn strips(shape: Shape) -> Vec<(u64, u64)> {
     };
     let units = elements / unit;
     let wanted = (STRIP_ELEMENTS / unit).max(1);
-    if units <= wanted * STRIPS {
+    if units <= wanted * count {
         return vec![(0, units * unit)];
     }
-    let strips = 0..STRIPS;
+    let strips = 0..count;
     strips
-        .map(|n| ((units - wanted) * n / (STRIPS - 1) * unit, wanted * unit))
+        .map(|n| {
+            (
+                (units - wanted) * n / (count.max(2) - 1) * unit,
+                wanted * unit,
+            )
+        })
         .collect()
 }
 
@@ -129,14 +137,17 @@ mod tests {
     #[test]
     fn strips_are_whole_rows_inside_the_tensor_and_reach_its_end() {
         for shape in [bf16(1, 7), bf16(4096, 1024), bf16(9, 70_000), bf16(3, 0)] {
-            let strips = strips(shape);
+            let strips = strips(shape, FEW);
             for (first, count) in &strips {
                 assert!(first + count <= shape.elements());
                 assert!(shape.cols > ROW_ELEMENTS_MAX || first % shape.cols == 0);
             }
             assert_eq!(strips.is_empty(), shape.elements() == 0);
         }
-        assert_eq!(strips(bf16(4096, 1024)).last(), Some(&(4094 * 1024, 2048)));
+        assert_eq!(
+            strips(bf16(4096, 1024), FEW).last(),
+            Some(&(4094 * 1024, 2048))
+        );
     }
 
     #[test]

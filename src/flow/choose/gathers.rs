@@ -67,7 +67,7 @@ impl Chooser<'_> {
         let target = if let Some(target) = target {
             target
         } else {
-            own = Target::read(self.file, tensor, shape, trial::strips(shape))?;
+            own = Target::read(self.file, tensor, shape, trial::strips(shape, trial::FEW))?;
             &own
         };
         for sources in self.families(&tensor.name) {

@@ -13,11 +13,12 @@ use crate::codec::Level;
 use crate::error::Result;
 use crate::flow::approach::{BaseTensor, ByRecipe};
 use crate::flow::relatives::whole;
+use crate::plan::trial;
 use crate::predict::low_rank::fit::{Effort, fit};
 use crate::predict::{Recipe, Step, float};
 
 /// Bits that an entry of a factor takes, roughly.
-const ENTRY_BITS: f64 = 4.5;
+const ENTRY_BITS: f64 = 4.0;
 
 /// Rows that are read at a time.
 const ROWS: usize = 64;
@@ -38,7 +39,7 @@ impl Chooser<'_> {
             && float::is_computable(from.dtype);
         // A few strips that hardly changed: an adapter would have changed them.
         let sampled: u64 = target.strips.iter().map(|(_, count)| count).sum();
-        if !fits || cost < 0.3 * sampled as f64 {
+        if !fits || cost < 0.2 * sampled as f64 {
             return Ok(None);
         }
         let (rows, cols) = (size(shape.rows), size(shape.cols));
@@ -80,7 +81,10 @@ impl Chooser<'_> {
             return Ok(None);
         };
         let recipe = Arc::new(ByRecipe::new(recipe, vec![base.clone()]));
-        let saved = cost - self.cost(target, &recipe)?;
+        // Much of what is saved lies in the fractions, which only the coder itself sees.
+        let many = target.by(self.file, trial::strips(shape, trial::MANY))?;
+        let saved = self.bits_over_base(&many, base)? - self.bits_over(&many, &recipe)?;
+        let sampled: u64 = many.strips.iter().map(|(_, count)| count).sum();
         let whole = shape.elements() as f64 / sampled as f64;
         Ok((saved * whole > spent).then_some(recipe))
     }

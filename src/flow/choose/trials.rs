@@ -4,12 +4,14 @@
 
 use store_format::dtype::DType;
 use store_format::layout::Tensor;
-use store_format::record::View;
+use store_format::record::{Coding, View};
 
 use super::Chooser;
 use crate::bytes::{FileBytes, ReadAt};
+use crate::codec::residual::{self, Level, Prediction, Statistics, TensorShape};
 use crate::error::{Kind, Result};
 use crate::flow::approach::{BaseTensor, ByRecipe};
+use crate::flow::predicted::{Predicted, predict};
 use crate::flow::relatives::whole;
 use crate::plan::trial;
 use crate::predict::{Shape, float};
@@ -33,18 +35,37 @@ impl Target {
         shape: Shape,
         strips: Vec<(u64, u64)>,
     ) -> Result<Self> {
-        let mut bytes = Vec::new();
-        for (first, count) in &strips {
-            let (start, length) = span(shape.dtype, *first, *count);
-            bytes.extend(file.read_vec(tensor.start + start, size(length))?);
-        }
-        Ok(Self {
+        let mut target = Self {
             name: tensor.name.clone(),
             shape,
             start: tensor.start,
-            strips,
-            bytes,
-        })
+            strips: Vec::new(),
+            bytes: Vec::new(),
+        };
+        target.take(file, strips)?;
+        Ok(target)
+    }
+
+    /// The same tensor by other strips.
+    pub(super) fn by(&self, file: &FileBytes, strips: Vec<(u64, u64)>) -> Result<Self> {
+        let mut target = Self {
+            name: self.name.clone(),
+            strips: Vec::new(),
+            bytes: Vec::new(),
+            ..*self
+        };
+        target.take(file, strips)?;
+        Ok(target)
+    }
+
+    fn take(&mut self, file: &FileBytes, strips: Vec<(u64, u64)>) -> Result<()> {
+        for (first, count) in &strips {
+            let (start, length) = span(self.shape.dtype, *first, *count);
+            self.bytes
+                .extend(file.read_vec(self.start + start, size(length))?);
+        }
+        self.strips = strips;
+        Ok(())
     }
 
     /// The strips with their bytes.
@@ -82,10 +103,12 @@ impl Chooser<'_> {
     pub(super) fn cost(&self, target: &Target, recipe: &ByRecipe) -> Result<f64> {
         let mut cost = 0.0;
         for (first, _, part) in target.parts() {
-            let Some(predicted) = self.predicted(recipe, first, part.len())? else {
-                return Ok(f64::INFINITY);
-            };
-            cost += trial::cost(target.shape.dtype, part, &predicted);
+            match self.predicted(recipe, first, part.len(), Coding::Difference)? {
+                Predicted::Bytes(predicted) => {
+                    cost += trial::cost(target.shape.dtype, part, &predicted);
+                }
+                Predicted::Patterns(_) | Predicted::None => return Ok(f64::INFINITY),
+            }
         }
         Ok(cost)
     }
@@ -117,25 +140,78 @@ impl Chooser<'_> {
         Ok(values)
     }
 
-    fn predicted(&self, recipe: &ByRecipe, first: u64, bytes: usize) -> Result<Option<Vec<u8>>> {
+    /// Bits of the strips as the residual coder writes them over the same elements of a tensor of
+    /// their type.
+    pub(super) fn bits_over_base(&self, target: &Target, base: &BaseTensor) -> Result<f64> {
+        let mut predicted = Vec::new();
+        for (first, count) in &target.strips {
+            match self.elements(target.shape.dtype, base, *first, *count)? {
+                Some(strip) => predicted.extend(strip),
+                None => return Ok(f64::INFINITY),
+            }
+        }
+        Ok(coded_bits(target, Prediction::Same(&predicted)))
+    }
+
+    /// Bits of the strips as the residual coder writes them over what a recipe makes, whose
+    /// fractions it sees.
+    pub(super) fn bits_over(&self, target: &Target, recipe: &ByRecipe) -> Result<f64> {
+        let mut predicted = Vec::new();
+        for (first, _, part) in target.parts() {
+            match self.predicted(recipe, first, part.len(), Coding::Residual)? {
+                Predicted::Patterns(strip) => predicted.extend(strip),
+                Predicted::Bytes(_) | Predicted::None => return Ok(f64::INFINITY),
+            }
+        }
+        Ok(coded_bits(target, Prediction::Fraction(&predicted)))
+    }
+
+    fn predicted(
+        &self,
+        recipe: &ByRecipe,
+        first: u64,
+        bytes: usize,
+        coding: Coding,
+    ) -> Result<Predicted> {
         let view = match recipe.view(first, bytes as u64) {
             // A range that a reader would not get either.
             Err(error) if matches!(error.kind(), Kind::Corrupt) => None,
             other => other?,
         };
-        let Some(view) = view else { return Ok(None) };
-        let Some(sources) = whole(self.writer.rebuilder.view(&view))? else {
-            return Ok(None);
+        let Some(view) = view else {
+            return Ok(Predicted::None);
         };
-        let coding = store_format::record::Coding::Difference;
-        let predicted =
-            crate::flow::predicted::predict(&recipe.recipe, first, &sources, bytes as u64, coding)?;
-        Ok(match predicted {
-            crate::flow::predicted::Predicted::Bytes(bytes) => Some(bytes),
-            crate::flow::predicted::Predicted::Patterns(_)
-            | crate::flow::predicted::Predicted::None => None,
-        })
+        match whole(self.writer.rebuilder.view(&view))? {
+            Some(sources) => predict(&recipe.recipe, first, &sources, bytes as u64, coding),
+            None => Ok(Predicted::None),
+        }
     }
+}
+
+/// Bits of the strips over a prediction of them, without what the chunks of a tensor share;
+/// without end for elements that are not coded so.
+fn coded_bits(target: &Target, prediction: Prediction) -> f64 {
+    let count = target.strips.iter().map(|(_, count)| count).sum::<u64>();
+    let cols = target.shape.cols;
+    let whole_rows = count.is_multiple_of(cols);
+    let strips = TensorShape {
+        dtype: target.shape.dtype,
+        rows: if whole_rows { count / cols } else { 1 },
+        cols: if whole_rows { cols } else { count },
+    };
+    let Some(mut statistics) = Statistics::new(strips, Level::Default, true) else {
+        return f64::INFINITY;
+    };
+    statistics.add(0, &target.bytes, prediction);
+    let mut coded = Vec::new();
+    residual::encode(
+        &statistics.finish(),
+        0,
+        &target.bytes,
+        prediction,
+        &mut coded,
+    );
+    8.0 * coded.len() as f64
 }
 
 /// Where elements lie in their tensor: the first byte, and how many.
