@@ -3,8 +3,8 @@
 
     python3 benches/derived.py --data $SPARSE_DATA [--sparse PATH]
 
-Commits the base and every derivative of the small Llama, MiniLM and SmolLM2 into one store (two for
-what must not know the adapter), checks each out again and compares it, and prints the new bytes by
+Commits the base and every derivative of the small Llama, MiniLM and SmolLM2 into one store (others for
+what must not know a relative), checks each out again and compares it, and prints the new bytes by
 the plain bytes beside the bar. `fast` and `default` are the seconds of the same commit at both
 levels. Writes its section of benches/RESULTS.md.
 """
@@ -32,8 +32,9 @@ ROWS = [
     ("alone", f"{M}/full-ft-bf16", f"{M}/base-bf16", 0.0845),
     ("alone", f"{S}/base", None, None),
     ("alone", f"{S}/lora-merged", f"{S}/base", 0.040),
-    ("alone", f"{S}/ckpt-mid", f"{S}/base", None),
     ("alone", f"{S}/full-ft", f"{S}/base", 0.0545),
+    ("next", f"{S}/ckpt-mid", None, None),
+    ("next", f"{S}/full-ft", f"{S}/ckpt-mid", 0.0120),
     ("all", f"{L}/base", None, None),
     ("all", f"{L}/ckpt-series/1", f"{L}/base", None),
     ("all", f"{L}/ckpt-series/2", f"{L}/ckpt-series/1", 0.070),
@@ -58,6 +59,9 @@ ROWS = [
     ("all", f"{L}/gguf-q4_k_m", f"{L}/base", 0.30),
     ("all", f"{L}/int8-perchannel", f"{L}/base", 0.005),
     ("all", f"{L}/optimizer/model.safetensors", f"{L}/full-ft", 0.505),
+    ("all", f"{S}/base", None, None),
+    ("all", f"{S}/lora", None, None),
+    ("all", f"{S}/lora-merged", f"{S}/base", 0.001),
 ]
 
 
@@ -117,7 +121,7 @@ def main():
             verdict = "" if bar is None else "met" if round(ratio, 5) <= bar else "missed"
             steps = done["steps"]
             share = ", ".join(f"{name.split()[0]} {1000 * s:.0f}" for name, s in steps.items() if s >= 0.01)
-            known = "" if place == "alone" else "all above"
+            known = "all above" if place == "all" else ""
             rows.append((
                 path, base or "none", known, f"{ratio:.5f}", bar or "", verdict,
                 f"{quick:.2f}", f"{done['seconds']:.2f}", share,

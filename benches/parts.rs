@@ -1,5 +1,5 @@
-//! Where the time of a checkout and a commit goes: the whole on all cores beside its parts, each
-//! done alone on one core.
+//! Where the time of a checkout goes: the whole on all cores beside its parts, each done alone on
+//! one core; and how fast each kind of prediction decodes.
 //!
 //! `SPARSE_DATA` names a directory of models; without it nothing is measured.
 
@@ -28,6 +28,27 @@ const PAIRS: &[(&str, &str)] = &[
     ("minilm/base-f32", "minilm/full-ft-f32"),
     ("llama-small/base", "llama-small/full-ft"),
 ];
+
+/// A model, and versions made of it in the order of their commits.
+const DERIVED: (&str, &[&str]) = (
+    "llama-small/base",
+    &[
+        "llama-small/full-ft",
+        "llama-small/lora",
+        "llama-small/lora-merged",
+        "llama-small/average",
+        "llama-small/slerp",
+        "llama-small/pruned-glu",
+        "llama-small/f16-cast",
+        "llama-small/f32-cast",
+        "llama-small/vocab-resized",
+        "llama-small/gguf-f16",
+        "llama-small/gguf-q8_0",
+        "llama-small/gguf-q4_0",
+        "llama-small/gguf-q4_k_m",
+        "llama-small/int8-perchannel",
+    ],
+);
 
 /// How often each is done; the fastest counts.
 const TIMES: usize = 3;
@@ -85,6 +106,19 @@ impl Bench {
     fn rebuilder(&self) -> Outcome<Rebuilder> {
         Ok(Rebuilder::new(self.store.reader()?))
     }
+
+    /// Milliseconds of decoding every chunk of a version, and what it is predicted from, on one
+    /// core, reading included.
+    fn decode(&self, commit: &CommitId) -> Outcome<f64> {
+        let known = files_of(&self.rebuilder()?, commit)?;
+        fastest(|| {
+            let rebuilder = self.rebuilder()?;
+            for chunk in known.iter().flat_map(|(_, file)| &file.manifest().chunks) {
+                std::hint::black_box(rebuilder.chunk(&chunk.id)?);
+            }
+            Ok(())
+        })
+    }
 }
 
 /// All files below a folder.
@@ -129,6 +163,45 @@ fn main() -> Outcome<()> {
             )?;
         }
     }
+    derived(&data, &all)
+}
+
+/// How fast versions by other predictions decode, beside the plain difference.
+fn derived(data: &Path, pool: &Pool) -> Outcome<()> {
+    let (base, versions) = DERIVED;
+    let base = data.join(base);
+    let (Some(first), true) = (versions.first(), base.is_dir()) else {
+        return Ok(());
+    };
+    println!(
+        "\n| version | million elements | decode and check ms | ns an element | of the plain difference |\n| --- | --- | --- | --- | --- |"
+    );
+    let on_base = || BaseChoice::Revision("base".into());
+    let row = |bench: &Bench, commit: CommitId, name: &str, plain: Option<f64>| -> Outcome<f64> {
+        let elements: u64 = files_of(&bench.rebuilder()?, &commit)?
+            .iter()
+            .flat_map(|(_, file)| &file.manifest().tensors)
+            .map(|tensor| tensor.shape.iter().product::<u64>())
+            .sum();
+        let (millions, ms) = (elements as f64 / 1e6, bench.decode(&commit)?);
+        let each = ms / millions;
+        let of_plain = plain.unwrap_or(each) / each;
+        println!("| {name} | {millions:.1} | {ms:.0} | {each:.2} | {of_plain:.2} |");
+        Ok(each)
+    };
+    let bench = Bench::new(pool, &base)?;
+    let path = data.join(first);
+    let commit = bench.commit(pool, &path, "plain", on_base(), Level::Fast)?;
+    let plain = row(&bench, commit, &format!("{first}, plain difference"), None)?;
+    let bench = Bench::new(pool, &base)?;
+    for name in versions {
+        let path = data.join(name);
+        if path.is_dir() {
+            let branch = name.replace('/', "-");
+            let commit = bench.commit(pool, &path, &branch, on_base(), Level::Default)?;
+            row(&bench, commit, name, Some(plain))?;
+        }
+    }
     Ok(())
 }
 
@@ -139,8 +212,6 @@ fn row(
     commit: CommitId,
     name: &str,
 ) -> Outcome<()> {
-    let known = files_of(&bench.rebuilder()?, &commit)?;
-    let manifests: Vec<_> = known.iter().map(|(_, file)| file.manifest()).collect();
     let packs: Vec<PathBuf> = files(&bench.scratch.path().join("store/packs"))?;
     let read = fastest(|| {
         for pack in &packs {
@@ -149,13 +220,7 @@ fn row(
         Ok(())
     })?;
     // Reads the packs too, which the first part is taken from.
-    let decode = fastest(|| {
-        let rebuilder = bench.rebuilder()?;
-        for chunk in manifests.iter().flat_map(|manifest| &manifest.chunks) {
-            std::hint::black_box(rebuilder.chunk(&chunk.id)?);
-        }
-        Ok(())
-    })? - read;
+    let decode = bench.decode(&commit)? - read;
     let out = bench.scratch.path().join("out");
     let whole = |pool: &Pool| {
         fastest(|| {

@@ -22,6 +22,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("minilm/ckpt-b-f32", "minilm/ckpt-a-f32"),
     ("llama-small/full-ft", "llama-small/base"),
     ("smollm/full-ft", "smollm/base"),
+    ("smollm/full-ft", "smollm/ckpt-mid"),
     ("minilm/base-bf16", ""),
     ("llama-small/base", ""),
     ("minilm/base-f16", ""),

@@ -12,8 +12,8 @@ use crate::predict::low_rank::subspace::{Gram, Rows, orthonormalise};
 /// Vectors beyond those that are wanted.
 const SPARE: usize = 8;
 
-/// Rows that are worked on together.
-const TOGETHER: usize = 256;
+/// Elements that are worked on together, in whole rows.
+const TOGETHER: usize = 1 << 18;
 
 /// Rounds of bringing the subspace nearer to the strongest directions.
 const ROUNDS: usize = 2;
@@ -65,11 +65,12 @@ pub fn spectrum<E>(
 ) -> Result<Spectrum, E> {
     let count = (wanted + SPARE).min(rows).min(cols);
     let mut buffer = vec![0.0f32; cols];
+    let together = (TOGETHER / cols.max(1)).max(1);
     let mut some = Rows::zero(0, cols);
     let mut each = |take: &mut dyn FnMut(usize, &Rows)| -> Result<(), E> {
-        for first in (0..rows).step_by(TOGETHER) {
+        for first in (0..rows).step_by(together) {
             some.clear();
-            for index in first..rows.min(first + TOGETHER) {
+            for index in first..rows.min(first + together) {
                 row(index, &mut buffer)?;
                 some.push(&buffer);
             }
@@ -83,9 +84,8 @@ pub fn spectrum<E>(
     } else {
         let mut signs = Signs(0x9E37_79B9_7F4A_7C15);
         each(&mut |_, some| {
-            let mut drawn = Rows::zero(some.count(), count);
-            (0..some.count()).for_each(|i| drawn.row_mut(i).fill_with(|| signs.next()));
-            basis.add_weighted(&drawn, some);
+            let drawn = (0..some.count() * count).map(|_| signs.next()).collect();
+            basis.add_weighted(&Rows::new(count, drawn), some);
         })?;
         for _ in 0..ROUNDS {
             orthonormalise(&mut basis);

@@ -20,8 +20,8 @@ use crate::predict::{Recipe, Step, float};
 /// Bits that an entry of a factor takes, roughly.
 const ENTRY_BITS: f64 = 4.0;
 
-/// Rows that are read at a time.
-const ROWS: usize = 64;
+/// Elements that are read at a time, in whole rows.
+const TOGETHER: usize = 1 << 16;
 
 impl Chooser<'_> {
     /// The base with a change of low rank added, where that saves more than the factors take.
@@ -61,7 +61,7 @@ impl Chooser<'_> {
             if row < window.first || row >= window.first + have {
                 // Rows in order come in blocks; a sample comes row by row.
                 let count = if row == window.first + have && have > 0 || row == 0 {
-                    ROWS.min(rows - row)
+                    (TOGETHER / cols).clamp(1, rows - row)
                 } else {
                     1
                 };

@@ -40,10 +40,15 @@ const ENTRY_BITS: f64 = 4.0;
 const SPARE: usize = 8;
 /// Rows that the rank is tested on, none of them among the sample.
 const TEST_ROWS: usize = 128;
-/// Rows that are solved together.
-const SOLVED: usize = 256;
-/// Rows of a sample, at most: bounds memory.
+/// Rows of a sample, at most.
 const SAMPLE_MAX: usize = 2048;
+/// Elements of a sample, of the test and of the rows that are solved together, at most: with them
+/// memory is bounded however long rows are.
+const SAMPLE_ELEMENTS: usize = 1 << 23;
+const TEST_ELEMENTS: usize = 1 << 22;
+const SOLVED_ELEMENTS: usize = 1 << 18;
+/// Rows of a sample and of a tensor, and columns, at least.
+const LEAST: usize = 64;
 
 /// The factors that describe a change best for what they cost, or `None` where none pay.
 ///
@@ -60,7 +65,7 @@ pub fn fit<E>(
     warm: Option<&LowRank>,
     mut change: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
 ) -> Result<Option<LowRank>, E> {
-    if rows < 64 || cols < 64 {
+    if rows < LEAST || !(LEAST..=SAMPLE_ELEMENTS / LEAST).contains(&cols) {
         return Ok(None);
     }
     let mut read = |indices: &mut dyn Iterator<Item = usize>| -> Result<Rows, E> {
@@ -72,8 +77,9 @@ pub fn fit<E>(
         }
         Ok(out)
     };
-    let sampled = effort.rows.max(rows / 8).min(SAMPLE_MAX).min(rows);
-    let tests = TEST_ROWS.min(rows / 4);
+    let most = SAMPLE_MAX.min(SAMPLE_ELEMENTS / cols).min(rows);
+    let sampled = effort.rows.max(rows / 8).min(most);
+    let tests = TEST_ROWS.min(TEST_ELEMENTS / cols).min(rows / 4);
     let test_rows: Vec<usize> = (0..tests).map(|i| i * rows / tests).collect();
     let test = read(&mut test_rows.iter().copied())?;
     let strip = |i: usize| (2 * i + 1) * rows / (2 * sampled);
@@ -96,8 +102,9 @@ pub fn fit<E>(
         return Ok(None);
     };
     let mut a = Vec::with_capacity(rows * rank);
-    for first in (0..rows).step_by(SOLVED) {
-        let some = read(&mut (first..rows.min(first + SOLVED)))?;
+    let solved = (SOLVED_ELEMENTS / cols).max(1);
+    for first in (0..rows).step_by(solved) {
+        let some = read(&mut (first..rows.min(first + solved)))?;
         solver.entries(&some, &mut a);
     }
     Ok(LowRank::new(rank, step, a, b).ok())

@@ -84,7 +84,7 @@ impl Rows {
         sums.gemm(1.0, &rows.view(), &weights.view().transpose(), 1.0);
     }
 
-    /// A multiple of another row added to one of these.
+    /// Adds a multiple of another row to one of these.
     pub fn add(&mut self, i: usize, row: &[f32], factor: f32) {
         add_scaled(self.row_mut(i), row, factor);
     }
