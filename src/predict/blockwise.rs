@@ -44,7 +44,7 @@ pub enum Meeting {
     Divide,
     /// `w * (1 / largest)`, the reciprocal rounded first.
     Reciprocal,
-    /// The same with a largest magnitude that is not below [`LEAST`].
+    /// The same with a largest magnitude that is not below 1e-38.
     BoundedReciprocal,
 }
 

@@ -10,6 +10,9 @@ use super::vectors::{add_scaled, dot};
 /// Steps of the eigenvalue iteration, for each row of a matrix: far more than any takes.
 const STEPS_EACH: usize = 64;
 
+/// Rows that are too few for a product of matrices to be laid out for.
+const FEW: usize = 8;
+
 /// Rows of equal length, one after another.
 #[derive(Clone, Debug)]
 pub struct Rows {
@@ -73,6 +76,10 @@ impl Rows {
     /// these.
     #[must_use]
     pub fn along(&self, rows: &Self) -> Self {
+        if self.count() < FEW {
+            let along = rows.iter().flat_map(|row| self.iter().map(|x| dot(x, row)));
+            return Self::new(self.count(), along.collect());
+        }
         let along = self.view().transpose() * rows.view();
         Self::new(self.count(), along.as_slice().to_vec())
     }
