@@ -202,7 +202,10 @@ fn mutated_models_and_residuals_do_no_harm() {
 
 #[test]
 fn mutated_predictions_do_no_harm() {
-    let cases = include_str!("../store-format/testdata/vectors/predictors.txt");
+    let cases = concat!(
+        include_str!("../store-format/testdata/vectors/predictors.txt"),
+        include_str!("../store-format/testdata/vectors/blockwise.txt")
+    );
     let seeds: Vec<_> = cases
         .lines()
         .map(|line| {

@@ -252,9 +252,64 @@ fn predictors_predict_the_same_bits_as_ever() {
     }
     computed(&mut random, &mut out);
     quantised(&mut random, &mut out);
-    blocks(&mut random, &mut out);
     assert!(
         recorded("predictors.txt", &out) == out,
+        "predictions changed"
+    );
+}
+
+/// Codes of 4 bits and the scales of their blocks; the last block is cut short.
+#[test]
+fn predictions_of_blocks_are_those_of_the_vectors() {
+    let mut random = Random(0xd1b5_4a32_d192_ed03);
+    let (random, out) = (&mut random, &mut String::new());
+    let base = |dtype| shape(dtype, 3, 111);
+    let mut rules = Vec::new();
+    for table in [Table::Nf4, Table::Fp4, Table::Nf4Means, Table::Fp4Means] {
+        for meeting in [
+            blockwise::Meeting::Divide,
+            blockwise::Meeting::Reciprocal,
+            blockwise::Meeting::BoundedReciprocal,
+        ] {
+            rules.push(Rule::Codes { table, meeting });
+        }
+    }
+    for rule in rules {
+        for (from, block) in [(DType::Bf16, 64), (DType::F32, 32), (DType::F16, 4096)] {
+            let step = Step::Blockwise(Blockwise::new(rule, block).expect("a length"));
+            let target = shape(DType::U8, 167, 1);
+            case(random, &recipe(target, vec![base(from)], None, step), out);
+        }
+    }
+    for (from, block) in [(DType::Bf16, 64), (DType::F32, 32), (DType::F16, 32)] {
+        let step = Step::Blockwise(Blockwise::new(Rule::Largest, block).expect("a length"));
+        let target = shape(DType::F32, 1, 333_u64.div_ceil(block));
+        case(random, &recipe(target, vec![base(from)], None, step), out);
+    }
+    for (search, offset) in [
+        (Search::Nearest, 0.0),
+        (Search::Nearest, 0.45),
+        (Search::Stepped, 0.45),
+        (Search::Stepped, -1.5),
+    ] {
+        let rule = Rule::LargestCodes { search, offset };
+        let step = Step::Blockwise(Blockwise::new(rule, 32).expect("a length"));
+        let target = shape(DType::U8, 1, 11);
+        let recipe = recipe(target, vec![base(DType::Bf16)], None, step);
+        case(random, &recipe, out);
+    }
+    // More than 256 blocks, of elements of one byte to be short.
+    for search in [Search::Nearest, Search::Stepped] {
+        let rule = Rule::LargestCodes {
+            search,
+            offset: 0.45,
+        };
+        let step = Step::Blockwise(Blockwise::new(rule, 32).expect("a length"));
+        let (base, target) = (shape(DType::F8E4M3, 9, 920), shape(DType::U8, 1, 259));
+        case(random, &recipe(target, vec![base], None, step), out);
+    }
+    assert!(
+        recorded("blockwise.txt", out) == *out,
         "predictions changed"
     );
 }
@@ -340,6 +395,9 @@ fn computed(random: &mut Random, out: &mut String) {
             };
             let mut factors = vec![shape(DType::F32, 3, inputs), shape(DType::Bf16, outputs, 3)];
             if form == Form::Decomposed {
+                if change != DType::F32 {
+                    continue; // The rounding of a change has its cases above.
+                }
                 factors.push(shape(DType::F16, 1, outputs));
             }
             let step = Step::Adapter(Adapter {
@@ -427,45 +485,6 @@ fn quantised(random: &mut Random, out: &mut String) {
                 out,
             );
         }
-    }
-}
-
-/// Codes of 4 bits and the scales of their blocks; the last block is cut short.
-fn blocks(random: &mut Random, out: &mut String) {
-    let base = |dtype| shape(dtype, 3, 111);
-    let mut rules = Vec::new();
-    for table in [Table::Nf4, Table::Fp4, Table::Nf4Means, Table::Fp4Means] {
-        for meeting in [
-            blockwise::Meeting::Divide,
-            blockwise::Meeting::Reciprocal,
-            blockwise::Meeting::BoundedReciprocal,
-        ] {
-            rules.push(Rule::Codes { table, meeting });
-        }
-    }
-    for rule in rules {
-        for (from, block) in [(DType::Bf16, 64), (DType::F32, 32), (DType::F16, 4096)] {
-            let step = Step::Blockwise(Blockwise::new(rule, block).expect("a length"));
-            let target = shape(DType::U8, 167, 1);
-            case(random, &recipe(target, vec![base(from)], None, step), out);
-        }
-    }
-    for (from, block) in [(DType::Bf16, 64), (DType::F32, 32), (DType::F16, 32)] {
-        let step = Step::Blockwise(Blockwise::new(Rule::Largest, block).expect("a length"));
-        let target = shape(DType::F32, 1, 333_u64.div_ceil(block));
-        case(random, &recipe(target, vec![base(from)], None, step), out);
-    }
-    for (search, offset) in [
-        (Search::Nearest, 0.0),
-        (Search::Nearest, 0.45),
-        (Search::Stepped, 0.45),
-        (Search::Stepped, -1.5),
-    ] {
-        // More than 256 blocks.
-        let rule = Rule::LargestCodes { search, offset };
-        let step = Step::Blockwise(Blockwise::new(rule, 32).expect("a length"));
-        let (base, target) = (shape(DType::Bf16, 9, 1000), shape(DType::U8, 1, 282));
-        case(random, &recipe(target, vec![base], None, step), out);
     }
 }
 

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import itertools
 import os
 import shutil
 import struct
@@ -147,8 +148,9 @@ class Vectors(unittest.TestCase):
                 self.assertEqual(plain_id(found.data), record.id)
 
     def test_predictions_are_the_same_bits(self):
-        for number, (first, *fields) in vectors("predictors.txt"):
-            with self.subTest(line=number):
+        cases = itertools.chain(vectors("predictors.txt"), vectors("blockwise.txt"))
+        for number, (first, *fields) in cases:
+            with self.subTest(line=number, recipe=fields[0]):
                 recipe, plain, sources, patterns = unhex(fields)
                 found = predictors.by_recipe(recipes.parse(recipe), int(first), len(plain), sources)
                 self.assertEqual(found.data, plain)
