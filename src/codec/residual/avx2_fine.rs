@@ -89,6 +89,32 @@ pub(super) fn indexes_fine(
     len
 }
 
+/// The tables of 128 contexts, laid out for shuffles.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn by_sixteen(map: &[u8; 128]) -> [__m256i; 8] {
+    let mut tables = [_mm256_setzero_si256(); 8];
+    for (table, map) in tables.iter_mut().zip(map.as_chunks::<16>().0) {
+        // SAFETY: `map` has 16 bytes.
+        *table = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(map.as_ptr().cast()) });
+    }
+    tables
+}
+
+/// The tables of 32 contexts, each below 128.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn table_of(tables: &[__m256i; 8], context: __m256i) -> __m256i {
+    let mut found = _mm256_setzero_si256();
+    for (n, &table) in tables.iter().enumerate() {
+        // Places below 16 keep their upper bit clear, all others set it: those give 0.
+        let place = _mm256_sub_epi8(context, _mm256_set1_epi8(16 * n as i8));
+        let place = _mm256_adds_epu8(place, _mm256_set1_epi8(0x70));
+        found = _mm256_or_si256(found, _mm256_shuffle_epi8(table, place));
+    }
+    found
+}
+
 /// # Safety
 /// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 32.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
@@ -104,13 +130,10 @@ unsafe fn indexes_fine_steps(
     let shift = _mm_cvtsi32_si128(map.mantissa);
     let nothing = _mm256_setzero_si256();
     let (last, most) = (_mm256_set1_epi16(31), _mm256_set1_epi16(3));
-    let above = _mm256_set1_epi8(0x70);
-    // SAFETY: `map.map` has 128 bytes; each step reads 32 scales, 64 bytes of elements and 32
+    let tables = by_sixteen(&map.map);
+    // SAFETY: each step reads 32 scales, 64 bytes of elements and 32
     // fractions and writes 32 bytes at places below the common length.
     unsafe {
-        let tables: [__m256i; 8] = std::array::from_fn(|n| {
-            _mm256_broadcastsi128_si256(_mm_loadu_si128(map.map.as_ptr().add(16 * n).cast()))
-        });
         let context = |at: usize| {
             let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
             let p = _mm256_and_si256(p, magnitude);
@@ -130,13 +153,7 @@ unsafe fn indexes_fine_steps(
             let ((context_a, none_a), (context_b, none_b)) = (context(at), context(at + 16));
             let context = _mm256_packus_epi16(context_a, context_b);
             let context = _mm256_permute4x64_epi64::<0b11_01_10_00>(context);
-            let mut index = nothing;
-            for (n, &table) in tables.iter().enumerate() {
-                // Places below 16 keep their upper bit clear, all others set it: those give 0.
-                let place = _mm256_sub_epi8(context, _mm256_set1_epi8(16 * n as i8));
-                let place = _mm256_adds_epu8(place, above);
-                index = _mm256_or_si256(index, _mm256_shuffle_epi8(table, place));
-            }
+            let mut index = table_of(&tables, context);
             if let Some(zero) = map.zero {
                 let none = _mm256_packs_epi16(none_a, none_b);
                 let none = _mm256_permute4x64_epi64::<0b11_01_10_00>(none);

@@ -1,15 +1,16 @@
 //! 16-bit heads without a prediction, with 256-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `avx2_encode`, `bits`, `kernel`. Must never read or write outside its slices; each
+//! May use: `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or write outside its slices; each
 //! block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
 use super::avx2_encode::{Raw, lanes64, look_up};
+use super::avx2_join16::{TO_QUARTERS, take_four};
 use super::bits::BitWriter;
-use super::kernel::{Heads, is_available, largest};
+use super::kernel::{Heads, RAW_BYTES, is_available, largest};
 
 /// Symbols of groups of 16 heads as slots, and their raw bits; `escape` is told the escapes.
 pub(super) fn split_heads(
@@ -124,7 +125,7 @@ unsafe fn split_steps<const COUNTING: bool>(
     raw.finish();
 }
 
-/// Puts groups of 16 heads together, escapes as zeros, until the end of the raw bits is near;
+/// Puts groups of 32 heads together, escapes as zeros, until the end of the raw bits is near;
 /// gives how many, and moves `position`, in bits.
 pub(super) fn join_heads(
     join: &Heads,
@@ -133,19 +134,26 @@ pub(super) fn join_heads(
     position: &mut usize,
     out: &mut [u8],
 ) -> usize {
-    let len = symbols.len().min(out.len() / 2) / 16 * 16;
+    let len = symbols.len().min(out.len() / 2) / 32 * 32;
     if !is_available() || join.low > 8 {
         return 0;
     }
-    // SAFETY: the processor has the instructions; both slices hold `len` elements.
-    unsafe { join_steps(join, &symbols[..len], raw, position, out) }
+    // SAFETY: the processor has the instructions; both slices hold `len` elements; an element has
+    // as many raw bits as the function supposes.
+    unsafe {
+        if join.low <= 6 {
+            join_steps::<true>(join, &symbols[..len], raw, position, out)
+        } else {
+            join_steps::<false>(join, &symbols[..len], raw, position, out)
+        }
+    }
 }
 
 /// # Safety
-/// The instructions of [`is_available`]; `symbols` has a multiple of 16, `out` at least as many
-/// elements; at most 9 raw bits an element.
+/// The instructions of [`is_available`]; `symbols` has a multiple of 32, `out` at least as many
+/// elements; at most 9 raw bits an element, with `NARROW` at most 7.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn join_steps(
+unsafe fn join_steps<const NARROW: bool>(
     join: &Heads,
     symbols: &[u8],
     raw: &[u8],
@@ -155,35 +163,101 @@ unsafe fn join_steps(
     let magnitude = _mm256_set1_epi16(0x7FFF);
     let zero = _mm256_setzero_si256();
     let shift = _mm_cvtsi32_si128(join.low as i32);
-    let below = _mm256_set1_epi16(((1u32 << join.low) - 1) as i16);
-    let full = _mm256_set1_epi16(((2u32 << join.low) - 1) as i16);
+    let to_top = _mm_cvtsi32_si128(15 - join.low as i32);
+    let full = (2u32 << join.low) - 1;
+    let below = _mm256_set1_epi16((full >> 1) as i16);
     let before = _mm256_set1_epi16((join.lowest as i16).wrapping_sub(1));
-    // SAFETY: each step reads and writes 16 elements at places below the length of `symbols`; four
-    // loads of 8 raw bytes begin at most 3 * 36 bits after `position`, and 40 bytes are left.
+    // A place of its own, which the compiler keeps in a register.
+    let mut bits = *position;
+    let mut at = 0;
+    // SAFETY: each step reads and writes 32 elements at places below the length of `symbols`; raw
+    // bits are read only where `RAW_BYTES` are left: 32 times at most 9 bits, and the width of the
+    // last load.
     unsafe {
-        let mut at = 0;
-        while at < symbols.len() && *position / 8 + 40 <= raw.len() {
-            let symbol = _mm256_cvtepu8_epi16(_mm_loadu_si128(symbols.as_ptr().add(at).cast()));
+        while at < symbols.len() && bits / 8 + RAW_BYTES <= raw.len() {
+            let symbol = _mm256_loadu_si256(symbols.as_ptr().add(at).cast());
+            let symbol = _mm256_permute4x64_epi64::<TO_QUARTERS>(symbol);
             let without = _mm256_or_si256(
-                _mm256_cmpeq_epi16(symbol, zero),
-                _mm256_cmpeq_epi16(symbol, _mm256_set1_epi16(255)),
+                _mm256_cmpeq_epi8(symbol, zero),
+                _mm256_cmpeq_epi8(symbol, _mm256_set1_epi8(-1)),
             );
-            let mut lanes = lanes64(_mm256_andnot_si256(without, full));
-            for lane in &mut lanes {
-                let from = raw.as_ptr().add(*position / 8).cast::<u64>();
-                let bits = from.read_unaligned().to_le() >> (*position & 7);
-                *position += lane.count_ones() as usize;
-                *lane = _pdep_u64(bits, *lane);
+            let symbols = [
+                _mm256_unpacklo_epi8(symbol, zero),
+                _mm256_unpackhi_epi8(symbol, zero),
+            ];
+            let withouts = [
+                _mm256_unpacklo_epi8(without, without),
+                _mm256_unpackhi_epi8(without, without),
+            ];
+            let lows = raw_of::<NARROW>(raw, full, without, &mut bits);
+            for half in 0..2 {
+                let upper = _mm256_sll_epi16(_mm256_add_epi16(symbols[half], before), shift);
+                let size = _mm256_or_si256(upper, _mm256_and_si256(lows[half], below));
+                // The sign lies above the low bits, all else that moves up with it does not count.
+                let sign = _mm256_sll_epi16(lows[half], to_top);
+                let head = _mm256_or_si256(
+                    _mm256_and_si256(size, magnitude),
+                    _mm256_andnot_si256(magnitude, sign),
+                );
+                let head = _mm256_andnot_si256(withouts[half], head);
+                let place = out.as_mut_ptr().add(2 * (at + 16 * half));
+                _mm256_storeu_si256(place.cast(), head);
             }
-            let low = _mm256_loadu_si256(lanes.as_ptr().cast());
-            let upper = _mm256_sll_epi16(_mm256_add_epi16(symbol, before), shift);
-            let size = _mm256_or_si256(upper, _mm256_and_si256(low, below));
-            let sign = _mm256_slli_epi16::<15>(_mm256_srl_epi16(low, shift));
-            let head = _mm256_or_si256(_mm256_and_si256(size, magnitude), sign);
-            let head = _mm256_andnot_si256(without, head);
-            _mm256_storeu_si256(out.as_mut_ptr().add(2 * at).cast(), head);
-            at += 16;
+            at += 32;
         }
-        at
+    }
+    *position = bits;
+    at
+}
+
+/// The raw bits of 32 heads as 16 bits each: as many as `full` has ones, or none where the head is
+/// `without`. Those lie in quarters as the symbols do.
+///
+/// # Safety
+/// As [`join_steps`], with [`RAW_BYTES`] of `raw` from `position` on.
+#[inline]
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn raw_of<const NARROW: bool>(
+    raw: &[u8],
+    full: u32,
+    without: __m256i,
+    position: &mut usize,
+) -> [__m256i; 2] {
+    let zero = _mm256_setzero_si256();
+    let all = _mm256_testz_si256(without, without) == 1;
+    // SAFETY: passed on.
+    unsafe {
+        if NARROW {
+            let whole = u64::from(full) * (u64::MAX / 0xFF);
+            let low = if all {
+                take_four(raw, [whole; 4], position)
+            } else {
+                let mask = _mm256_andnot_si256(without, _mm256_set1_epi8(full as i8));
+                let [first, third, second, fourth] = lanes64(mask);
+                take_four(raw, [first, second, third, fourth], position)
+            };
+            let low = _mm256_permute4x64_epi64::<TO_QUARTERS>(low);
+            [
+                _mm256_unpacklo_epi8(low, zero),
+                _mm256_unpackhi_epi8(low, zero),
+            ]
+        } else {
+            let whole = u64::from(full) * (u64::MAX / 0xFFFF);
+            let full = _mm256_set1_epi16(full as i16);
+            let withouts = [
+                _mm256_unpacklo_epi8(without, without),
+                _mm256_unpackhi_epi8(without, without),
+            ];
+            let mut lows = [zero; 2];
+            for half in 0..2 {
+                lows[half] = if all {
+                    take_four(raw, [whole; 4], position)
+                } else {
+                    let mask = _mm256_andnot_si256(withouts[half], full);
+                    take_four(raw, lanes64(mask), position)
+                };
+            }
+            lows
+        }
     }
 }

@@ -7,16 +7,14 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2_decode::bits_at;
 use super::avx2_encode::{Raw, lanes64, look_up, ranks};
+use super::avx2_fine::{by_sixteen, table_of};
 use super::bits::BitWriter;
-use super::kernel::{
-    Coded, ESCAPE, FLIP, Join, Map32, NEGATIVE, RAW_BYTES, Split, is_available, largest,
-};
+use super::kernel::{Coded, Map32, Split, is_available, largest};
 
-/// The tables of whole groups of 8 elements.
+/// The tables of whole groups of 32 elements.
 pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
-    let len = scales.len().min(predicted.len() / 4).min(out.len()) / 8 * 8;
+    let len = scales.len().min(predicted.len() / 4).min(out.len()) / 32 * 32;
     if !is_available() {
         return 0;
     }
@@ -26,43 +24,51 @@ pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut
 }
 
 /// # Safety
-/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 8.
+/// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 32.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) {
+    /// Halves of two vectors, packed in each half, back in order.
+    const IN_ORDER: i32 = 0b11_01_10_00;
     let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
-    let low = _mm256_set1_epi32(map.low);
-    let seconds = _mm256_set1_epi32(if map.mantissa { 3 } else { 0 });
+    let low = _mm256_set1_epi16(map.low as i16);
+    let seconds = _mm256_set1_epi16(if map.mantissa { 3 } else { 0 });
     let zero = _mm256_setzero_si256();
-    // SAFETY: each step reads 8 scales and 32 bytes of elements and writes 8 bytes at places
-    // below the common length; a gather reads one of the 128 contexts, which the clamp and the
-    // two bits beside it stay inside.
+    let last = _mm256_set1_epi16(31);
+    let tables = by_sixteen(&map.map);
+    // SAFETY: each step reads 32 scales and 128 bytes of elements and writes 32 bytes at places
+    // below the common length.
     unsafe {
-        for at in (0..out.len()).step_by(8) {
-            let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
-            let p = _mm256_and_si256(p, magnitude);
-            let scale = _mm_loadu_si128(scales.as_ptr().add(at).cast());
-            let exponent = _mm256_slli_epi32::<2>(_mm256_srli_epi32::<23>(p));
-            let distance = _mm256_sub_epi32(
-                _mm256_sub_epi32(_mm256_cvtepi16_epi32(scale), exponent),
-                low,
-            );
-            let context = _mm256_min_epi32(
-                _mm256_max_epi32(_mm256_srai_epi32::<2>(distance), zero),
-                _mm256_set1_epi32(31),
-            );
-            let second = _mm256_and_si256(_mm256_srli_epi32::<21>(p), seconds);
-            let context = _mm256_or_si256(_mm256_slli_epi32::<2>(context), second);
-            let mut index = look_up(map.map.as_ptr().cast(), context);
+        // Contexts of 16 elements, and which have a prediction of zero.
+        let context = |at: usize| {
+            let from = predicted.as_ptr().add(4 * at).cast::<__m256i>();
+            let a = _mm256_and_si256(_mm256_loadu_si256(from), magnitude);
+            let b = _mm256_and_si256(_mm256_loadu_si256(from.add(1)), magnitude);
+            let upper = _mm256_packus_epi32(_mm256_srli_epi32::<21>(a), _mm256_srli_epi32::<21>(b));
+            // The exponent, and below it two bits of the mantissa.
+            let upper = _mm256_permute4x64_epi64::<IN_ORDER>(upper);
+            let scale = _mm256_loadu_si256(scales.as_ptr().add(at).cast());
+            let scale = _mm256_srai_epi16::<2>(_mm256_sub_epi16(scale, low));
+            let distance = _mm256_sub_epi16(scale, _mm256_srli_epi16::<2>(upper));
+            let distance = _mm256_min_epi16(_mm256_max_epi16(distance, zero), last);
+            let second = _mm256_and_si256(upper, seconds);
+            let none = _mm256_packs_epi32(_mm256_cmpeq_epi32(a, zero), _mm256_cmpeq_epi32(b, zero));
+            let none = _mm256_permute4x64_epi64::<IN_ORDER>(none);
+            (
+                _mm256_or_si256(_mm256_slli_epi16::<2>(distance), second),
+                none,
+            )
+        };
+        for at in (0..out.len()).step_by(32) {
+            let ((context_a, none_a), (context_b, none_b)) = (context(at), context(at + 16));
+            let context = _mm256_packus_epi16(context_a, context_b);
+            let context = _mm256_permute4x64_epi64::<IN_ORDER>(context);
+            let mut index = table_of(&tables, context);
             if let Some(table) = map.zero {
-                let none = _mm256_cmpeq_epi32(p, zero);
-                index = _mm256_blendv_epi8(index, _mm256_set1_epi32(i32::from(table)), none);
+                let none = _mm256_packs_epi16(none_a, none_b);
+                let none = _mm256_permute4x64_epi64::<IN_ORDER>(none);
+                index = _mm256_blendv_epi8(index, _mm256_set1_epi8(table as i8), none);
             }
-            let packed = _mm_packus_epi32(
-                _mm256_castsi256_si128(index),
-                _mm256_extracti128_si256::<1>(index),
-            );
-            let packed = _mm_packus_epi16(packed, packed);
-            _mm_storel_epi64(out.as_mut_ptr().add(at).cast(), packed);
+            _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);
         }
     }
 }
@@ -198,92 +204,4 @@ unsafe fn split32_steps<const COUNTING: bool>(
         }
     }
     raw.finish();
-}
-
-/// Puts groups of 8 elements together until the end of the raw bits is near.
-pub(super) fn join32(
-    join: &Join,
-    symbols: &[u8],
-    predicted: &[u8],
-    position: &mut usize,
-    out: &mut [u8],
-    patch: &mut dyn FnMut(usize, u32) -> u64,
-) -> usize {
-    let len = symbols.len().min(predicted.len() / 4).min(out.len() / 4) / 8 * 8;
-    if !is_available() {
-        return 0;
-    }
-    // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { join32_steps(join, &symbols[..len], predicted, position, out, patch) }
-}
-
-/// # Safety
-/// The instructions of [`is_available`]; `symbols` has a multiple of 8, the other slices at least
-/// as many elements.
-#[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn join32_steps(
-    join: &Join,
-    symbols: &[u8],
-    predicted: &[u8],
-    position: &mut usize,
-    out: &mut [u8],
-    patch: &mut dyn FnMut(usize, u32) -> u64,
-) -> usize {
-    let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
-    let one = _mm256_set1_epi32(1);
-    let zero = _mm256_setzero_si256();
-    let zero_mask = _mm256_set1_epi32((2 << join.number.mantissa) - 1);
-    let flag = |place: __m256i, bit: u32| {
-        let bit = _mm256_set1_epi32(bit as i32);
-        _mm256_cmpeq_epi32(_mm256_and_si256(place, bit), bit)
-    };
-    // SAFETY: each step reads and writes 8 elements at places below the length of `symbols`;
-    // tables of 256 are indexed by a byte; four loads of 9 raw bytes begin at most 3 * 64 bits
-    // after `position`, and 40 bytes are left there.
-    unsafe {
-        let mut at = 0;
-        while at < symbols.len() && *position / 8 + RAW_BYTES <= join.raw.len() {
-            let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols.as_ptr().add(at).cast()));
-            let p = _mm256_loadu_si256(predicted.as_ptr().add(4 * at).cast());
-            let size = _mm256_and_si256(p, magnitude);
-            let place = look_up(join.places.wide.as_ptr().cast(), symbol);
-            let start = look_up(join.places.starts.as_ptr().cast(), symbol);
-            let escape = flag(place, ESCAPE);
-            let bits = _mm256_and_si256(_mm256_srli_epi32::<16>(place), _mm256_set1_epi32(0xFF));
-            let mut mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
-            let mut patched = zero;
-            if join.zeros {
-                let none = _mm256_cmpeq_epi32(size, zero);
-                let same = _mm256_cmpeq_epi32(symbol, zero);
-                patched = _mm256_andnot_si256(_mm256_or_si256(same, escape), none);
-                mask = _mm256_blendv_epi8(mask, zero_mask, patched);
-            }
-            let mut lanes = lanes64(mask);
-            for lane in &mut lanes {
-                let bits = bits_at(join.raw, *position);
-                *position += lane.count_ones() as usize;
-                *lane = _pdep_u64(bits, *lane);
-            }
-            let raw = _mm256_loadu_si256(lanes.as_ptr().cast());
-            let sum = _mm256_add_epi32(start, raw);
-            let negative = flag(place, NEGATIVE);
-            let flip = flag(place, FLIP);
-            let difference = _mm256_sub_epi32(_mm256_xor_si256(sum, negative), negative);
-            let moved = _mm256_and_si256(_mm256_add_epi32(size, difference), magnitude);
-            let sign = _mm256_andnot_si256(magnitude, _mm256_xor_si256(p, flip));
-            let element = _mm256_blendv_epi8(_mm256_or_si256(moved, sign), raw, escape);
-            _mm256_storeu_si256(out.as_mut_ptr().add(4 * at).cast(), element);
-            let mut set = _mm256_movemask_ps(_mm256_castsi256_ps(patched)) as u32;
-            while set != 0 {
-                let lane = set.trailing_zeros() as usize;
-                let raw = (lanes[lane / 2] >> (32 * (lane % 2))) as u32;
-                let element = patch(at + lane, raw) as u32;
-                let place = 4 * (at + lane);
-                out[place..place + 4].copy_from_slice(&element.to_le_bytes());
-                set &= set - 1;
-            }
-            at += 8;
-        }
-        at
-    }
 }

@@ -1,13 +1,17 @@
 //! The directory of a chunk's blocks, and the ways to code a block that need no tables.
 //!
-//! May use: `store_format`, `bits`, `number`, `prediction`. A block is never larger than its
+//! May use: `store_format`, `bits`, `number`, `prediction`, `rans`. A block is never larger than its
 //! plain bytes.
+
+use std::ops::Range;
 
 use store_format::FormatError;
 
 use super::bits::Fields;
 use super::number::{self, Number};
+use super::part::PART;
 use super::prediction::Prediction;
+use super::rans::Decoder;
 
 /// Elements of a block; the last one of a chunk may be shorter.
 pub(super) const BLOCK: usize = 1 << 17;
@@ -56,6 +60,29 @@ pub(super) struct Block<'a> {
     pub stream: &'a [u8],
     pub raw: &'a [u8],
 }
+
+/// A block that needs the model's tables, on its way back.
+pub(super) struct CodedBlock<'a> {
+    /// The tensor's element that it begins with.
+    pub first: u64,
+    pub decoder: Decoder<'a>,
+    pub raw: &'a [u8],
+    pub prediction: Prediction<'a>,
+    pub out: &'a mut [u8],
+}
+
+impl CodedBlock<'_> {
+    /// Which of its elements lie in the part that begins at `start`; none past its end.
+    pub fn part(&self, width: usize, start: usize) -> Range<usize> {
+        let len = self.out.len() / width;
+        start.min(len)..(start + PART).min(len)
+    }
+}
+
+/// Why a block that was decoded is refused.
+pub(super) const UNFINISHED: FormatError = FormatError::Invalid {
+    rule: "a coded block ends where its coder began",
+};
 
 /// Reads the directory of `count` blocks; their bytes must be the exact rest.
 pub(super) fn read_directory<'a>(

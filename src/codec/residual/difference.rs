@@ -1,19 +1,20 @@
 //! Floating-point elements coded as differences to a prediction.
 //!
-//! May use: `store_format` and the files beside it. The expected change and the prediction's
+//! May use: the files beside it. The expected change and the prediction's
 //! exponent choose the table; signs and magnitudes are integers throughout.
 
-use store_format::FormatError;
-
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
-use super::bits::{BitReader, BitWriter};
-use super::kernel::{self, Coded, Join, Map16, Map32, MapFine, Places, Split};
+use super::bits::BitWriter;
+use super::kernel::{self, Coded, Map16, Map32, MapFine, Places, Split};
 use super::merge::Histogram;
 use super::number::{self, Number};
-use super::prediction::{PART, Prediction, element};
+use super::part::{PART, Part, Room};
+use super::prediction::{Prediction, element};
 use super::rans;
 use super::scale::Scales;
 use super::table::Tables;
+
+mod decode;
 
 /// Logarithm of the sum of a table's frequencies.
 pub(super) const BITS: u32 = 10;
@@ -46,68 +47,6 @@ pub(super) struct Fast {
     fine: Option<MapFine>,
     wide: Map32,
     places: Places,
-}
-
-/// The elements of a part as the coders see them.
-struct Part<'a> {
-    scales: &'a [i16],
-    prediction: Prediction<'a>,
-    /// The rounded prediction of 16- and 32-bit elements where the prediction has a fraction.
-    rounded: &'a [u8],
-    fractions: Option<&'a [i16]>,
-}
-
-impl Part<'_> {
-    /// The rounded prediction in the bytes of 16- and 32-bit elements.
-    fn predicted(&self) -> &[u8] {
-        match self.prediction {
-            Prediction::Same(bytes) => bytes,
-            Prediction::Fraction(_) => self.rounded,
-            Prediction::None => &[],
-        }
-    }
-}
-
-/// Room for the rounded prediction of a part.
-#[derive(Default)]
-struct Rounded {
-    elements: Vec<u8>,
-    fractions: Vec<i16>,
-}
-
-impl Rounded {
-    fn part<'a>(
-        &'a mut self,
-        number: Number,
-        scales: &'a [i16],
-        prediction: Prediction<'a>,
-    ) -> Part<'a> {
-        self.elements.clear();
-        self.fractions.clear();
-        if let (Prediction::Fraction(patterns), 4) = (prediction, number.bytes) {
-            for pattern in patterns {
-                self.elements.extend_from_slice(&pattern.to_le_bytes());
-            }
-        }
-        if let (Prediction::Fraction(patterns), 2) = (prediction, number.bytes) {
-            self.elements.resize(2 * patterns.len(), 0);
-            self.fractions.resize(patterns.len(), 0);
-            let done = kernel::rounded16(patterns, &mut self.elements, &mut self.fractions);
-            for index in done..patterns.len() {
-                let (pattern, fraction) = prediction.pattern(number, index);
-                number::store(&mut self.elements, 2, index, element(number, pattern));
-                self.fractions[index] = fraction;
-            }
-        }
-        Part {
-            scales,
-            prediction,
-            rounded: &self.elements,
-            fractions: matches!(prediction, Prediction::Fraction(_))
-                .then_some(self.fractions.as_slice())
-                .filter(|_| number.bytes == 2),
-        }
-    }
 }
 
 /// How contexts are counted for a number type: the distance at context 0, and the step.
@@ -270,17 +209,17 @@ impl Difference {
         histogram: &mut Histogram,
     ) {
         let width = self.alphabet.number.bytes;
-        let mut rounded = Rounded::default();
+        let mut room = Room::new();
         let mut raw = BitWriter::default();
         for (n, target) in target.chunks(PART * width).enumerate() {
             let count = target.len() / width;
             let start = n * PART;
-            let scales = &mut histogram.scales[..count];
-            self.scales.fill(first + start as u64, scales);
-            let part = rounded.part(
+            let part = room.fill(
                 self.alphabet.number,
-                scales,
+                &self.scales,
+                first + start as u64,
                 prediction.slice(width, start, count),
+                count,
             );
             let indexes = &mut histogram.indexes[..count];
             self.indexes(fast, &part, indexes);
@@ -314,7 +253,7 @@ impl Difference {
             wide: Map32 {
                 low,
                 mantissa: self.second() == Second::Mantissa,
-                map: std::array::from_fn(|i| u32::from(self.map[i])),
+                map: std::array::from_fn(|i| self.map[i]),
                 zero,
             },
             places: Places::new(&self.alphabet),
@@ -326,11 +265,11 @@ impl Difference {
         let number = self.alphabet.number;
         let mut done = 0;
         if let Some(map) = &fast.map {
-            done = kernel::indexes16(map, part.scales, part.predicted(), out);
+            done = kernel::indexes16(map, part.scales, Some(part.predicted), out);
         } else if let (Some(map), Some(fractions)) = (&fast.fine, part.fractions) {
-            done = kernel::indexes_fine(map, part.scales, part.predicted(), fractions, out);
+            done = kernel::indexes_fine(map, part.scales, part.predicted, fractions, out);
         } else if number.bytes == 4 && !self.fraction {
-            done = kernel::indexes32(&fast.wide, part.scales, part.predicted(), out);
+            done = kernel::indexes32(&fast.wide, part.scales, part.predicted, out);
         }
         for (i, index) in out.iter_mut().enumerate().skip(done) {
             let (pattern, fraction) = part.prediction.pattern(number, i);
@@ -349,19 +288,19 @@ impl Difference {
         let width = self.alphabet.number.bytes;
         let len = target.len() / width;
         let fast = self.fast();
-        let mut rounded = Rounded::default();
-        let mut scales = [0i16; PART];
+        let mut room = Room::new();
         let mut indexes = [0u8; PART];
         let mut raw = BitWriter::default();
         let mut stream = Vec::new();
         kernel::with_slots(len, |slots| {
             for start in (0..len).step_by(PART) {
                 let count = PART.min(len - start);
-                own.fill(first + start as u64, &mut scales[..count]);
-                let part = rounded.part(
+                let part = room.fill(
                     self.alphabet.number,
-                    &scales[..count],
+                    own,
+                    first + start as u64,
                     prediction.slice(width, start, count),
+                    count,
                 );
                 self.indexes(&fast, &part, &mut indexes[..count]);
                 self.split(
@@ -397,7 +336,7 @@ impl Difference {
             first_hot: u32::from(self.alphabet.escape()) + 1,
             tables: &self.tables,
         };
-        let predicted = part.predicted();
+        let predicted = part.predicted;
         let patch = &mut |i| self.code(part, indexes, target, i);
         if number.bytes == 2 {
             let fractions = part.fractions;
@@ -434,116 +373,6 @@ impl Difference {
             slot,
             raw,
             count: raw_bits(&self.alphabet, zero, symbol),
-        }
-    }
-
-    /// Decodes a block.
-    pub fn decode(
-        &self,
-        own: &Scales,
-        first: u64,
-        stream: &[u8],
-        raw: &[u8],
-        prediction: Prediction,
-        out: &mut [u8],
-    ) -> Result<(), FormatError> {
-        let width = self.alphabet.number.bytes;
-        let mut decoder = rans::Decoder::new(stream, self.lanes).ok_or(FormatError::Truncated {
-            what: "the states of a block",
-        })?;
-        let mut bits = BitReader::new(raw);
-        let fast = self.fast();
-        let mut rounded = Rounded::default();
-        let mut scales = [0i16; PART];
-        let (mut indexes, mut symbols) = ([0u8; PART], [0u8; PART]);
-        for (n, out) in out.chunks_mut(PART * width).enumerate() {
-            let count = out.len() / width;
-            let start = n * PART;
-            own.fill(first + start as u64, &mut scales[..count]);
-            let part = rounded.part(
-                self.alphabet.number,
-                &scales[..count],
-                prediction.slice(width, start, count),
-            );
-            self.indexes(&fast, &part, &mut indexes[..count]);
-            decoder.decode(&self.tables, &indexes[..count], &mut symbols[..count]);
-            self.join(&fast, &part, &symbols[..count], &mut bits, out);
-        }
-        if decoder.is_finished() && bits.is_finished() {
-            Ok(())
-        } else {
-            Err(FormatError::Invalid {
-                rule: "a coded block ends where its coder began",
-            })
-        }
-    }
-
-    /// Puts the elements of a part together.
-    fn join(&self, fast: &Fast, part: &Part, symbols: &[u8], bits: &mut BitReader, out: &mut [u8]) {
-        let number = self.alphabet.number;
-        let width = number.bytes;
-        let mut at = 0;
-        let mut padded = [0u8; 8 * kernel::RAW_BYTES];
-        while at < symbols.len() {
-            // Near the end the last raw bits again with zeros behind them, which is what follows.
-            let from = bits.position / 8;
-            let (raw, mut position) = match bits.bytes().get(from..) {
-                Some(rest) if rest.len() >= kernel::RAW_BYTES => (bits.bytes(), bits.position),
-                rest => {
-                    let rest = rest.unwrap_or(&[]);
-                    padded[..rest.len()].copy_from_slice(rest);
-                    padded[rest.len()..].fill(0);
-                    (padded.as_slice(), bits.position % 8)
-                }
-            };
-            let before = position;
-            let join = Join {
-                number,
-                moves: self.alphabet.moves(),
-                places: &fast.places,
-                zeros: self.zeros,
-                raw,
-            };
-            let left = &symbols[at..];
-            let predicted = part.predicted().get(width * at..).unwrap_or(&[]);
-            let place = &mut out[width * at..];
-            let patch = &mut |i: usize, raw: u32| {
-                let (pattern, fraction) = part.prediction.pattern(number, at + i);
-                let place = (part.scales[at + i], pattern, fraction);
-                element_of(&self.alphabet, true, place, left[i], raw)
-            };
-            let done = if width == 2 {
-                let fractions = part.fractions.map(|fractions| &fractions[at..]);
-                kernel::join16(
-                    &join,
-                    left,
-                    predicted,
-                    fractions,
-                    &mut position,
-                    place,
-                    patch,
-                )
-            } else if width == 4 {
-                kernel::join32(&join, left, predicted, &mut position, place, patch)
-            } else {
-                0
-            };
-            bits.position += position - before;
-            if done > 0 {
-                at += done;
-                continue;
-            }
-            // One group by the plain twin, then the vectors again.
-            let end = (at + 16).min(symbols.len());
-            for (i, &symbol) in symbols[..end].iter().enumerate().skip(at) {
-                let (pattern, fraction) = part.prediction.pattern(number, i);
-                let zero = self.zeros && pattern & 0x7FFF_FFFF == 0;
-                let low = bits.take(raw_bits(&self.alphabet, zero, symbol)) as u32;
-                let place = (part.scales[i], pattern, fraction);
-                let element = element_of(&self.alphabet, zero, place, symbol, low);
-                number::store(out, number.bytes, i, element);
-            }
-            at = end;
         }
     }
 }

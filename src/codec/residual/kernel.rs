@@ -6,15 +6,18 @@
 
 use std::cell::Cell;
 
-use super::alphabet::{Alphabet, Class};
+use super::alphabet::{Alphabet, Class, Symbol};
 use super::bits::BitWriter;
 use super::number::Number;
-use super::rans::Decoder;
+use super::rans::{LANES, Stream};
 use super::sample::Weigh;
 use super::table::Tables;
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2_decode, avx2_encode, avx2_fine, avx2_heads, avx2_sample, avx2_wide};
+use super::{
+    avx2_decode, avx2_encode, avx2_fine, avx2_heads, avx2_join16, avx2_join32, avx2_sample,
+    avx2_wide,
+};
 
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -76,14 +79,28 @@ macro_rules! door {
     };
 }
 
-door! {
-    /// Decodes symbols in whole groups of lanes.
-    decode(decoder: &mut Decoder, tables: &Tables, indexes: &[u8], symbols: &mut [u8])
-    in avx2_decode, neon
+/// Bytes that one step of the coder over all lanes may read: a word a lane, and the width of the
+/// last load.
+pub(super) const STEP_BYTES: usize = 2 * LANES + 16;
+
+/// Decodes symbols of streams side by side in whole groups of lanes; gives how many of each.
+pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_available() {
+        return avx2_decode::decode(streams, tables);
+    }
+    #[cfg(target_arch = "aarch64")]
+    if is_available() {
+        return neon::decode(streams, tables);
+    }
+    let _ = (streams, tables);
+    0
 }
+
 door! {
-    /// The tables of 16-bit elements; `predicted` holds two bytes an element.
-    indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8])
+    /// The tables of 16-bit elements; `predicted` holds two bytes an element, and where there is
+    /// nothing predicted scales alone choose.
+    indexes16(map: &Map16, scales: &[i16], predicted: Option<&[u8]>, out: &mut [u8])
     in avx2_decode, neon
 }
 door! {
@@ -97,11 +114,11 @@ door! {
 }
 door! {
     /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
-    /// near; moves `position`, in bits. `patch` makes an element of its raw bits where the
-    /// prediction is zero.
+    /// near; moves `position`, in bits. `patch` makes an element of its raw bits where that
+    /// is less work.
     join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
            position: &mut usize, out: &mut [u8], patch: &mut dyn FnMut(usize, u32) -> u64)
-    in avx2_decode, neon
+    in avx2_join16, neon
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
@@ -121,7 +138,7 @@ door! {
 door! {
     /// As [`join16`], for 32-bit elements.
     join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8],
-           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_wide
+           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_join32
 }
 door! {
     /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
@@ -264,7 +281,7 @@ pub(super) struct Map32 {
     /// Whether the top two bits of the mantissa are part of the context.
     pub mantissa: bool,
     /// The table of each context.
-    pub map: [u32; 128],
+    pub map: [u8; 128],
     /// The table of predictions of zero, where they have one.
     pub zero: Option<u8>,
 }
@@ -279,6 +296,13 @@ pub(super) struct Places {
     pub wide: [u32; 256],
     /// The whole start of each symbol.
     pub starts: [u32; 256],
+    /// The differences of symbols that have no raw bits.
+    pub hot: [i32; 256],
+    /// The start of the range of each rank up to 31 is `low + 64 * high`, with `low` zero beyond
+    /// 15; `mask` has the first eight of its raw bits. For 16-bit types.
+    pub low: [u8; 16],
+    pub high: [[u8; 16]; 2],
+    pub mask: [[u8; 16]; 2],
 }
 
 /// The difference is negative.
@@ -293,6 +317,7 @@ impl Places {
         let mut small = [0i8; 16];
         let mut wide = [ESCAPE; 256];
         let mut starts = [0u32; 256];
+        let mut hot = [0i32; 256];
         for (number, symbol) in alphabet.symbols().iter().enumerate() {
             let flags = match symbol.class {
                 Class::Move { negative: false } => 0,
@@ -302,21 +327,35 @@ impl Places {
             };
             starts[number] = symbol.start as u32;
             wide[number] = (symbol.start as u32 & 0xFFFF) | symbol.raw << 16 | flags;
-            if (1..15).contains(&number) {
-                let size = symbol.start as i8;
-                small[number] = if flags == NEGATIVE { -size } else { size };
+            if symbol.raw == 0 {
+                let size = symbol.start as i32;
+                hot[number] = if flags == NEGATIVE { -size } else { size };
+            }
+            if number < 15 {
+                small[number] = hot[number] as i8;
             }
         }
+        let by_rank = |rank: usize, value: &dyn Fn(Symbol) -> i64| {
+            let symbol = alphabet.symbols().get((2 * rank).saturating_sub(1));
+            symbol.map_or(0, |&symbol| value(symbol) as u8)
+        };
+        let low = |symbol: Symbol| symbol.start % 64;
+        let high = |symbol: Symbol| symbol.start / 64;
+        let mask = |symbol: Symbol| (1 << symbol.raw.min(8)) - 1;
         Self {
             small,
             wide,
             starts,
+            hot,
+            low: std::array::from_fn(|rank| by_rank(rank, &low)),
+            high: [0, 16].map(|first| std::array::from_fn(|i| by_rank(first + i, &high))),
+            mask: [0, 16].map(|first| std::array::from_fn(|i| by_rank(first + i, &mask))),
         }
     }
 }
 
 /// Raw bytes that must be left for a step that puts elements together.
-pub(super) const RAW_BYTES: usize = 40;
+pub(super) const RAW_BYTES: usize = 64;
 
 /// What putting elements together needs.
 pub(super) struct Join<'a> {

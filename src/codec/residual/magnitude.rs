@@ -7,12 +7,13 @@
 use store_format::FormatError;
 
 use super::bits::{BitReader, BitWriter, Fields};
+use super::block::{CodedBlock, UNFINISHED};
 use super::kernel::{self, Heads, Map16};
 use super::merge::Histogram;
 use super::number::{self, Number};
+use super::part::PART;
 use super::planes::Planes;
-use super::prediction::PART;
-use super::rans;
+use super::rans::{self, Stream};
 use super::scale::{Scales, read_steps, write_steps};
 use super::table::{TABLES_MAX, Tables};
 
@@ -105,6 +106,37 @@ pub(super) struct Magnitude {
     pub tail: Planes,
 }
 
+/// Puts heads of two bytes on top of the planes below them.
+fn put_tails(planes: &[&[u8]], heads: &[u8], out: &mut [u8]) {
+    let (heads, _) = heads.as_chunks::<2>();
+    if let [low, high] = planes {
+        // As whole numbers, which becomes vectors.
+        let tails = low.iter().zip(*high);
+        for ((element, (&low, &high)), &head) in
+            out.as_chunks_mut::<4>().0.iter_mut().zip(tails).zip(heads)
+        {
+            let head = u32::from(u16::from_le_bytes(head));
+            *element = (head << 16 | u32::from(high) << 8 | u32::from(low)).to_le_bytes();
+        }
+        return;
+    }
+    let width = planes.len() + 2;
+    for (i, (element, head)) in out.chunks_exact_mut(width).zip(heads).enumerate() {
+        for (byte, plane) in element.iter_mut().zip(planes) {
+            *byte = plane[i];
+        }
+        element[width - 2..].copy_from_slice(head);
+    }
+}
+
+/// A block between two parts.
+struct Lane<'a> {
+    block: CodedBlock<'a>,
+    indexes: [u8; PART],
+    /// All of the block's, for where the raw bytes lie follows from them.
+    symbols: Vec<u8>,
+}
+
 /// The context of a scale relative to the tensor's.
 pub(super) fn context(scale: i16) -> usize {
     ((scale + 32) >> 1).clamp(0, 31) as usize
@@ -123,7 +155,7 @@ impl Magnitude {
             map: self.map,
             zero: None,
         };
-        let done = kernel::indexes16(&map, scales, &[0; 2 * PART], out);
+        let done = kernel::indexes16(&map, scales, None, out);
         for (index, &scale) in out.iter_mut().zip(scales.iter()).skip(done) {
             *index = self.map[context(scale)];
         }
@@ -216,32 +248,35 @@ impl Magnitude {
         (stream, raw)
     }
 
-    /// Decodes a block.
-    pub fn decode(
-        &self,
-        first: u64,
-        stream: &[u8],
-        raw: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), FormatError> {
+    /// Decodes blocks side by side.
+    pub fn decode<const N: usize>(&self, blocks: [CodedBlock; N]) -> Result<(), FormatError> {
         let width = self.head.bytes + self.head.tail;
-        let mut decoder =
-            rans::Decoder::new(stream, rans::LANES).ok_or(FormatError::Truncated {
-                what: "the states of a block",
-            })?;
-        let mut indexes = [0u8; PART];
-        let mut symbols = vec![0u8; out.len() / width];
-        for (n, part) in symbols.chunks_mut(PART).enumerate() {
-            let indexes = &mut indexes[..part.len()];
-            self.indexes(first + (n * PART) as u64, indexes);
-            decoder.decode(&self.tables, indexes, part);
-        }
-        if !decoder.is_finished() {
-            return Err(FormatError::Invalid {
-                rule: "a coded block ends where its coder began",
+        let mut lanes = blocks.map(|block| Lane {
+            symbols: vec![0; block.out.len() / width],
+            indexes: [0; PART],
+            block,
+        });
+        let longest = lanes.iter().map(|lane| lane.symbols.len()).max();
+        for start in (0..longest.unwrap_or(0)).step_by(PART) {
+            let streams = lanes.each_mut().map(|lane| {
+                let range = lane.block.part(width, start);
+                let indexes = &mut lane.indexes[..range.len()];
+                self.indexes(lane.block.first + range.start as u64, indexes);
+                Stream {
+                    decoder: &mut lane.block.decoder,
+                    indexes,
+                    symbols: &mut lane.symbols[range],
+                }
             });
+            rans::decode(streams, &self.tables);
         }
-        self.join(&symbols, raw, out)
+        for lane in lanes {
+            if !lane.block.decoder.is_finished() {
+                return Err(UNFINISHED);
+            }
+            self.join(&lane.symbols, lane.block.raw, lane.block.out)?;
+        }
+        Ok(())
     }
 
     /// Puts elements together from symbols and raw bytes.
@@ -254,8 +289,16 @@ impl Magnitude {
         let mut fields = Fields::new(raw, "the raw bytes of a block");
         let mut bits = BitReader::new(fields.take(coded.div_ceil(8))?);
         let mut exceptions = fields.take(escapes * head.bytes)?.chunks_exact(head.bytes);
+        let planes = (0..head.tail)
+            .map(|plane| self.tail.read_plane(plane, &mut fields, symbols.len()))
+            .collect::<Result<Vec<_>, _>>()?;
+        fields.finish()?;
         let mut room = [0u8; 2 * PART];
-        for (symbols, out) in symbols.chunks(PART).zip(out.chunks_mut(PART * width)) {
+        for (n, (symbols, out)) in symbols
+            .chunks(PART)
+            .zip(out.chunks_mut(PART * width))
+            .enumerate()
+        {
             let heads = if head.tail == 0 {
                 &mut *out
             } else {
@@ -268,10 +311,9 @@ impl Magnitude {
                 }
             }
             if head.tail > 0 {
-                let heads = room.chunks_exact(2);
-                for (element, head) in out.chunks_exact_mut(width).zip(heads) {
-                    element[width - 2..].copy_from_slice(head);
-                }
+                let range = n * PART..n * PART + symbols.len();
+                let tails: Vec<&[u8]> = planes.iter().map(|plane| &plane[range.clone()]).collect();
+                put_tails(&tails, &room, out);
             }
         }
         if !bits.is_finished() {
@@ -279,14 +321,7 @@ impl Magnitude {
                 rule: "unused bits of a block are zero",
             });
         }
-        let mut bytes = vec![0u8; if head.tail > 0 { symbols.len() } else { 0 }];
-        for plane in 0..head.tail {
-            self.tail.decode_plane(plane, &mut fields, &mut bytes)?;
-            for (element, &byte) in out.chunks_exact_mut(width).zip(&bytes) {
-                element[plane] = byte;
-            }
-        }
-        fields.finish()
+        Ok(())
     }
 
     /// Heads of a part, escapes as zeros.

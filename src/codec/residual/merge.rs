@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use super::prediction::PART;
+use super::part::PART;
 use super::table::{TABLES_MAX, Tables, normalise};
 
 /// Counts of symbols in contexts, side by side.
@@ -34,7 +34,6 @@ impl Counts {
 pub(super) struct Histogram {
     counters: Vec<[u32; 4]>,
     /// Room for what is counted, used again for every run.
-    pub scales: Vec<i16>,
     pub indexes: Vec<u8>,
     pub slots: Vec<u32>,
 }
@@ -43,7 +42,6 @@ impl Histogram {
     pub fn new(slots: usize) -> Self {
         Self {
             counters: vec![[0; 4]; slots],
-            scales: vec![0; PART],
             indexes: vec![0; PART],
             slots: vec![0; PART],
         }

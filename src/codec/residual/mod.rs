@@ -23,6 +23,10 @@ mod avx2_fine;
 #[cfg(target_arch = "x86_64")]
 mod avx2_heads;
 #[cfg(target_arch = "x86_64")]
+mod avx2_join16;
+#[cfg(target_arch = "x86_64")]
+mod avx2_join32;
+#[cfg(target_arch = "x86_64")]
 mod avx2_sample;
 #[cfg(target_arch = "x86_64")]
 mod avx2_wide;
@@ -37,6 +41,7 @@ mod model;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod number;
+mod part;
 mod planes;
 mod prediction;
 mod rans;
@@ -50,8 +55,9 @@ use store_format::FormatError;
 use store_format::dtype::DType;
 
 use self::bits::Fields;
-use self::block::{BLOCK, Block, ENTRY, Mode};
+use self::block::{BLOCK, CodedBlock, ENTRY, Mode};
 use self::number::Number;
+use self::rans::Decoder;
 use self::scale::{GLOBAL_MAX, Scales};
 use crate::error::{Error, Result};
 
@@ -250,41 +256,56 @@ pub fn decode(
         scales = &own;
     }
     let blocks = block::read_directory(fields, len.div_ceil(BLOCK))?;
-    for (n, (block, part)) in blocks.iter().zip(out.chunks_mut(BLOCK * width)).enumerate() {
+    let number = Number::of(model.shape.dtype);
+    // Two blocks side by side take little longer than one, so one waits for the next.
+    let mut waiting = None;
+    for (n, (block, out)) in blocks.iter().zip(out.chunks_mut(BLOCK * width)).enumerate() {
         let start = n * BLOCK;
-        let prediction = prediction.slice(width, start, part.len() / width);
-        let first = first_element + start as u64;
-        decode_block(model, scales, first, block, prediction, part)?;
+        let prediction = prediction.slice(width, start, out.len() / width);
+        if block::decode_simple(block, number, width, prediction, out)? {
+            continue;
+        }
+        let lanes = match &model.kind {
+            Kind::Builtin(model) => model.lanes,
+            Kind::Difference(model) => model.lanes,
+            Kind::Magnitude(_) => rans::LANES,
+            Kind::Planes { float, planes } => {
+                if !block.stream.is_empty() {
+                    return Err(block::STREAM.into());
+                }
+                planes.decode(*float, block.raw, prediction, out)?;
+                continue;
+            }
+        };
+        let coded = CodedBlock {
+            first: first_element + start as u64,
+            decoder: Decoder::new(block.stream, lanes)?,
+            raw: block.raw,
+            prediction,
+            out,
+        };
+        match waiting.take() {
+            None => waiting = Some(coded),
+            Some(before) => decode_coded(model, scales, [before, coded])?,
+        }
+    }
+    if let Some(last) = waiting {
+        decode_coded(model, scales, [last])?;
     }
     Ok(())
 }
 
-fn decode_block(
+fn decode_coded<const N: usize>(
     model: &Model,
     scales: &Scales,
-    first: u64,
-    block: &Block,
-    prediction: Prediction,
-    out: &mut [u8],
+    blocks: [CodedBlock; N],
 ) -> std::result::Result<(), FormatError> {
-    let number = Number::of(model.shape.dtype);
-    if block::decode_simple(block, number, model.shape.width(), prediction, out)? {
-        return Ok(());
-    }
     match &model.kind {
-        Kind::Difference(model) => {
-            model.decode(scales, first, block.stream, block.raw, prediction, out)
-        }
-        Kind::Builtin(model) => {
-            model.decode(scales, first, block.stream, block.raw, prediction, out)
-        }
-        Kind::Magnitude(model) => model.decode(first, block.stream, block.raw, out),
-        Kind::Planes { float, planes } => {
-            if !block.stream.is_empty() {
-                return Err(block::STREAM);
-            }
-            planes.decode(*float, block.raw, prediction, out)
-        }
+        Kind::Builtin(model) => model.decode(scales, blocks),
+        Kind::Difference(model) => model.decode(scales, blocks),
+        Kind::Magnitude(model) => model.decode(blocks),
+        // These have no blocks that wait.
+        Kind::Planes { .. } => Ok(()),
     }
 }
 

@@ -7,8 +7,8 @@
 
 use std::arch::aarch64::*;
 
-use super::kernel::{ESCAPE, FLIP, Join, Map16, NEGATIVE, RAW_BYTES, largest};
-use super::rans::{Decoder, LANES};
+use super::kernel::{ESCAPE, FLIP, Join, Map16, NEGATIVE, RAW_BYTES, STEP_BYTES, largest};
+use super::rans::{LANES, Stream};
 use super::table::Tables;
 
 /// For each set of lanes that need a word: which bytes of the next words each lane takes; a
@@ -31,83 +31,101 @@ static EXPAND: [[u8; 16]; 16] = {
     table
 };
 
-/// Decodes whole groups of [`LANES`] symbols; gives how many symbols. The rest is for the twin.
-pub(super) fn decode(
-    decoder: &mut Decoder,
-    tables: &Tables,
-    indexes: &[u8],
-    symbols: &mut [u8],
-) -> usize {
-    let groups = indexes.len().min(symbols.len()) / LANES;
-    if usize::from(largest(&indexes[..groups * LANES])) >= tables.count() {
+/// Decodes whole groups of [`LANES`] symbols of every stream; gives how many symbols of each. The
+/// rest is for the twin.
+pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables) -> usize {
+    let groups = streams
+        .iter()
+        .map(|stream| stream.indexes.len().min(stream.symbols.len()) / LANES)
+        .min()
+        .unwrap_or(0);
+    let is_known = |stream: &Stream| {
+        let most = largest(&stream.indexes[..groups * LANES]);
+        usize::from(most) < tables.count()
+    };
+    if !streams.iter().all(is_known) {
         return 0;
     }
-    let (indexes, _) = indexes.as_chunks::<LANES>();
-    let (symbols, _) = symbols.as_chunks_mut::<LANES>();
-    let entries = tables.entries();
-    let bits = tables.bits();
-    let mut states = decoder.states;
-    let mut position = decoder.position;
-    let mut done = 0;
-    for (indexes, symbols) in indexes.iter().zip(symbols).take(groups) {
-        // A word a lane, and the width of the last load.
-        let words = decoder.words.get(position..);
-        let Some((words, _)) = words.and_then(|rest| rest.split_first_chunk::<{ 2 * LANES + 8 }>())
-        else {
-            break;
+    for group in 0..groups {
+        let is_near = |stream: &Stream| {
+            let decoder = &stream.decoder;
+            decoder.position + STEP_BYTES > decoder.words.len()
         };
-        let mut used = 0;
-        for v in 0..LANES / 4 {
-            let at = 4 * v;
-            let entry: [u32; 4] = std::array::from_fn(|i| {
-                let slot = states[at + i] & ((1 << bits) - 1);
-                entries[(usize::from(indexes[at + i]) << bits) + slot as usize]
-            });
-            for (symbol, entry) in symbols[at..at + 4].iter_mut().zip(entry) {
-                *symbol = entry as u8;
-            }
-            let set;
-            // SAFETY: `entry` and the states have four numbers from where they are loaded; at
-            // most `at` words were used before, so 8 bytes are left of `words`; `EXPAND` has a row
-            // for each of the 16 masks.
-            unsafe {
-                let e = vld1q_u32(entry.as_ptr());
-                let x = vld1q_u32(states[at..at + 4].as_ptr());
-                let frequency = vandq_u32(vshrq_n_u32::<8>(e), vdupq_n_u32(0xFFF));
-                let upper = vshlq_u32(x, vdupq_n_s32(-(bits as i32)));
-                let next = vmlaq_u32(vshrq_n_u32::<20>(e), frequency, upper);
-                let short = vceqq_u32(vshrq_n_u32::<16>(next), vdupq_n_u32(0));
-                let lanes = vand_u16(vmovn_u32(short), vld1_u16([1, 2, 4, 8].as_ptr()));
-                set = usize::from(vaddv_u16(lanes));
-                let fresh = vld1_u8(words[used..used + 8].as_ptr());
-                let fresh = vcombine_u8(fresh, vdup_n_u8(0));
-                let taken = vqtbl1q_u8(fresh, vld1q_u8(EXPAND[set].as_ptr()));
-                let full = vorrq_u32(vshlq_n_u32::<16>(next), vreinterpretq_u32_u8(taken));
-                let next = vbslq_u32(short, full, next);
-                vst1q_u32(states[at..at + 4].as_mut_ptr(), next);
-            }
-            used += 2 * set.count_ones() as usize;
+        if streams.iter().any(is_near) {
+            return group * LANES;
         }
-        position += used;
-        done += 1;
+        for stream in &mut *streams {
+            step(stream, group, tables);
+        }
     }
-    decoder.states = states;
-    decoder.position = position;
-    done * LANES
+    groups * LANES
 }
 
-/// The tables of whole groups of 8 elements; gives how many elements.
-pub(super) fn indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
+/// Decodes one group of a stream that has [`STEP_BYTES`] left.
+fn step(stream: &mut Stream, group: usize, tables: &Tables) {
+    let range = group * LANES..(group + 1) * LANES;
+    let (indexes, symbols) = (&stream.indexes[range.clone()], &mut stream.symbols[range]);
+    let (entries, bits) = (tables.entries(), tables.bits());
+    let decoder = &mut *stream.decoder;
+    let words = &decoder.words[decoder.position..decoder.position + STEP_BYTES];
+    let states = &mut decoder.states;
+    let mut used = 0;
+    for v in 0..LANES / 4 {
+        let at = 4 * v;
+        let entry: [u32; 4] = std::array::from_fn(|i| {
+            let slot = states[at + i] & ((1 << bits) - 1);
+            entries[(usize::from(indexes[at + i]) << bits) + slot as usize]
+        });
+        for (symbol, entry) in symbols[at..at + 4].iter_mut().zip(entry) {
+            *symbol = entry as u8;
+        }
+        let set;
+        // SAFETY: `entry` and the states have four numbers from where they are loaded; at
+        // most `at` words were used before, so 8 bytes are left of `words`; `EXPAND` has a row
+        // for each of the 16 masks.
+        unsafe {
+            let e = vld1q_u32(entry.as_ptr());
+            let x = vld1q_u32(states[at..at + 4].as_ptr());
+            let frequency = vandq_u32(vshrq_n_u32::<8>(e), vdupq_n_u32(0xFFF));
+            let upper = vshlq_u32(x, vdupq_n_s32(-(bits as i32)));
+            let next = vmlaq_u32(vshrq_n_u32::<20>(e), frequency, upper);
+            let short = vceqq_u32(vshrq_n_u32::<16>(next), vdupq_n_u32(0));
+            let lanes = vand_u16(vmovn_u32(short), vld1_u16([1, 2, 4, 8].as_ptr()));
+            set = usize::from(vaddv_u16(lanes));
+            let fresh = vld1_u8(words[used..used + 8].as_ptr());
+            let fresh = vcombine_u8(fresh, vdup_n_u8(0));
+            let taken = vqtbl1q_u8(fresh, vld1q_u8(EXPAND[set].as_ptr()));
+            let full = vorrq_u32(vshlq_n_u32::<16>(next), vreinterpretq_u32_u8(taken));
+            let next = vbslq_u32(short, full, next);
+            vst1q_u32(states[at..at + 4].as_mut_ptr(), next);
+        }
+        used += 2 * set.count_ones() as usize;
+    }
+    decoder.position += used;
+}
+
+/// The tables of whole groups of 8 elements, with nothing predicted those of their scales alone;
+/// gives how many elements.
+pub(super) fn indexes16(
+    map: &Map16,
+    scales: &[i16],
+    predicted: Option<&[u8]>,
+    out: &mut [u8],
+) -> usize {
     let (scales, _) = scales.as_chunks::<8>();
-    let (predicted, _) = predicted.as_chunks::<16>();
+    let predicted = predicted.map(|predicted| predicted.as_chunks::<16>().0);
     let (out, _) = out.as_chunks_mut::<8>();
-    let groups = scales.len().min(predicted.len()).min(out.len());
+    let mut groups = scales.len().min(out.len());
+    if let Some(predicted) = predicted {
+        groups = groups.min(predicted.len());
+    }
     // SAFETY: every load and store is of an array of its length; `map.map` has 32 bytes.
     unsafe {
         let tables = vld1q_u8_x2(map.map.as_ptr());
         let down = vdupq_n_s16(-(map.mantissa as i16));
-        for ((scales, predicted), out) in scales.iter().zip(predicted).zip(out) {
-            let p = vreinterpretq_u16_u8(vld1q_u8(predicted.as_ptr()));
+        for (n, (scales, out)) in scales.iter().zip(out).take(groups).enumerate() {
+            let p = predicted.map_or(&[0; 16], |predicted| &predicted[n]);
+            let p = vreinterpretq_u16_u8(vld1q_u8(p.as_ptr()));
             let p = vandq_u16(p, vdupq_n_u16(0x7FFF));
             let exponent = vreinterpretq_s16_u16(vshlq_u16(p, down));
             let scale = vld1q_s16(scales.as_ptr());

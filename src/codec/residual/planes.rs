@@ -3,6 +3,8 @@
 //! May use: `store_format` and the files beside it. Serves integers and booleans whole, 64-bit
 //! floats beside a prediction, and the low bytes of wide floats without one.
 
+use std::borrow::Cow;
+
 use store_format::FormatError;
 
 use super::bits::Fields;
@@ -48,27 +50,25 @@ impl Planes {
         out.extend_from_slice(bytes);
     }
 
-    /// Reads one plane of a block.
-    pub fn decode_plane(
+    /// Reads one plane of a block of `len` elements.
+    pub fn read_plane<'a>(
         &self,
         plane: usize,
-        fields: &mut Fields,
-        out: &mut [u8],
-    ) -> Result<(), FormatError> {
-        match fields.byte()? {
-            RAW => out.copy_from_slice(fields.take(out.len())?),
-            CONSTANT => out.fill(fields.byte()?),
+        fields: &mut Fields<'a>,
+        len: usize,
+    ) -> Result<Cow<'a, [u8]>, FormatError> {
+        Ok(match fields.byte()? {
+            RAW => Cow::Borrowed(fields.take(len)?),
+            CONSTANT => Cow::Owned(vec![fields.byte()?; len]),
             CODED => {
                 let bytes = fields.number(3)? as usize;
                 let stream = fields.take(bytes)?;
                 let tables = self.tables[plane].as_ref().ok_or(FormatError::Invalid {
                     rule: "a coded plane has a table",
                 })?;
-                let mut decoder =
-                    rans::Decoder::new(stream, rans::LANES).ok_or(FormatError::Truncated {
-                        what: "the states of a plane",
-                    })?;
+                let mut decoder = rans::Decoder::new(stream, rans::LANES)?;
                 let indexes = [0u8; 1024];
+                let mut out = vec![0; len];
                 for part in out.chunks_mut(1024) {
                     decoder.decode(tables, &indexes[..part.len()], part);
                 }
@@ -77,6 +77,7 @@ impl Planes {
                         rule: "a coded plane ends where its coder began",
                     });
                 }
+                Cow::Owned(out)
             }
             kind => {
                 return Err(FormatError::Unknown {
@@ -84,8 +85,7 @@ impl Planes {
                     value: u64::from(kind),
                 });
             }
-        }
-        Ok(())
+        })
     }
 
     /// Codes a block of whole elements.
@@ -118,10 +118,9 @@ impl Planes {
         let width = self.tables.len();
         let len = out.len() / width;
         let mut fields = Fields::new(raw, "the planes of a block");
-        let mut bytes = vec![0u8; len];
         for plane in 0..width {
-            self.decode_plane(plane, &mut fields, &mut bytes)?;
-            for (element, &byte) in out.chunks_exact_mut(width).zip(&bytes) {
+            let bytes = self.read_plane(plane, &mut fields, len)?;
+            for (element, &byte) in out.chunks_exact_mut(width).zip(&*bytes) {
                 element[plane] = byte;
             }
         }

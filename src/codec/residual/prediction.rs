@@ -5,9 +5,6 @@
 
 use super::number::{self, Number};
 
-/// Elements that are worked on together, so that they stay in the nearest cache.
-pub(super) const PART: usize = 4096;
-
 /// The prediction of a chunk's elements.
 #[derive(Clone, Copy, Debug)]
 pub enum Prediction<'a> {

@@ -1,8 +1,10 @@
 //! Interleaved range coding with static tables (rANS): the plain version.
 //!
-//! May use: `kernel`, `table`. States are 32 bits in [2^16, 2^32), words 16 bits; element `i` lies on lane
+//! May use: `store_format`, `kernel`, `table`. States are 32 bits in [2^16, 2^32), words 16 bits; element `i` lies on lane
 //! `i mod lanes`. The decoder reads zeros past the end and checks the end once: all lanes back at
 //! 2^16 and every word used.
+
+use store_format::FormatError;
 
 use super::kernel::{self, Words};
 use super::table::Tables;
@@ -71,14 +73,18 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the states; `None` where the bytes do not hold them.
-    pub fn new(bytes: &'a [u8], lanes: usize) -> Option<Self> {
-        let (head, words) = bytes.split_at_checked(4 * lanes)?;
+    /// Reads the states, then words to the end.
+    pub fn new(bytes: &'a [u8], lanes: usize) -> Result<Self, FormatError> {
+        let (head, words) = bytes
+            .split_at_checked(4 * lanes)
+            .ok_or(FormatError::Truncated {
+                what: "the states of a coder",
+            })?;
         let mut states = [START; LANES];
         for (state, four) in states.iter_mut().zip(head.chunks_exact(4)) {
             *state = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
         }
-        Some(Self {
+        Ok(Self {
             states,
             lanes,
             words,
@@ -87,16 +93,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Decodes one symbol for each table index.
-    pub fn decode(&mut self, tables: &Tables, indexes: &[u8], symbols: &mut [u8]) {
-        let mut done = 0;
-        if self.lanes == LANES && self.lane == 0 {
-            done = kernel::decode(self, tables, indexes, symbols);
-        }
-        self.decode_plain(tables, &indexes[done..], &mut symbols[done..]);
-    }
-
-    /// The plain twin of [`kernel::decode`].
+    /// Decodes one symbol for each table index, without vectors.
     pub fn decode_plain(&mut self, tables: &Tables, indexes: &[u8], symbols: &mut [u8]) {
         let bits = tables.bits();
         let mask = (1u32 << bits) - 1;
@@ -128,11 +125,89 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// As [`decode`] of one stream.
+    pub fn decode(&mut self, tables: &Tables, indexes: &[u8], symbols: &mut [u8]) {
+        decode(
+            [Stream {
+                decoder: self,
+                indexes,
+                symbols,
+            }],
+            tables,
+        );
+    }
+
     /// Whether the stream ended as an encoder ends it.
     pub fn is_finished(&self) -> bool {
         self.position == self.words.len()
             && self.states[..self.lanes]
                 .iter()
                 .all(|&state| state == START)
+    }
+}
+
+/// What one decoder has to do.
+pub(super) struct Stream<'a, 'w> {
+    pub decoder: &'a mut Decoder<'w>,
+    pub indexes: &'a [u8],
+    /// As long as the indexes.
+    pub symbols: &'a mut [u8],
+}
+
+impl Stream<'_, '_> {
+    /// Whether vectors can go on from here.
+    fn is_even(&self) -> bool {
+        self.decoder.lanes == LANES && self.decoder.lane == 0
+    }
+
+    /// The last words again with zeros behind them, so that few scalar steps are left.
+    fn decode_last(&mut self, tables: &Tables) {
+        let decoder = &mut *self.decoder;
+        let rest = decoder.words.get(decoder.position..).unwrap_or(&[]);
+        let mut padded = [0u8; 4 * kernel::STEP_BYTES];
+        if rest.len() >= kernel::STEP_BYTES || self.indexes.is_empty() {
+            return;
+        }
+        padded[..rest.len()].copy_from_slice(rest);
+        let mut last = Decoder {
+            words: &padded,
+            position: 0,
+            ..*decoder
+        };
+        let stream = Stream {
+            decoder: &mut last,
+            indexes: self.indexes,
+            symbols: self.symbols,
+        };
+        let done = kernel::decode(&mut [stream], tables);
+        decoder.states = last.states;
+        decoder.position += last.position;
+        self.skip(done);
+    }
+
+    fn skip(&mut self, done: usize) {
+        self.indexes = &self.indexes[done..];
+        self.symbols = &mut std::mem::take(&mut self.symbols)[done..];
+    }
+}
+
+/// Decodes one symbol for each table index of every stream. Streams side by side hide the wait of
+/// each step for the one before it.
+pub(super) fn decode<const N: usize>(mut streams: [Stream; N], tables: &Tables) {
+    if N > 1 && streams.iter().all(Stream::is_even) {
+        let done = kernel::decode(&mut streams, tables);
+        streams.iter_mut().for_each(|stream| stream.skip(done));
+    }
+    for mut stream in streams {
+        if stream.is_even() {
+            let mut one = [stream];
+            let done = kernel::decode(&mut one, tables);
+            [stream] = one;
+            stream.skip(done);
+            stream.decode_last(tables);
+        }
+        stream
+            .decoder
+            .decode_plain(tables, stream.indexes, stream.symbols);
     }
 }

@@ -4,7 +4,8 @@
 
 use super::kernel;
 use super::number::Number;
-use super::prediction::{PART, Prediction};
+use super::part::PART;
+use super::prediction::Prediction;
 use super::scale::{GLOBAL_MAX, SCALES_MAX, STEPS_MAX};
 
 /// Elements of a run of the sample.

@@ -44,8 +44,8 @@ impl Scales {
 
     /// Fills `out` with the scales of the elements from `first` on.
     pub fn fill(&self, first: u64, out: &mut [i16]) {
-        out.fill(self.global);
         if self.rows.is_empty() && self.columns.is_empty() {
+            out.fill(self.global);
             return;
         }
         let mut at = 0;
@@ -141,9 +141,7 @@ pub(super) fn read_steps(fields: &mut Fields, count: u64) -> Result<Vec<i16>, Fo
     let stream = fields.take(bytes)?;
     let mut symbols = vec![0u8; count as usize];
     let indexes = vec![0u8; count as usize];
-    let mut decoder = rans::Decoder::new(stream, 1).ok_or(FormatError::Truncated {
-        what: "the scales of a tensor",
-    })?;
+    let mut decoder = rans::Decoder::new(stream, 1)?;
     decoder.decode(&tables, &indexes, &mut symbols);
     if !decoder.is_finished() {
         return Err(FormatError::Invalid {

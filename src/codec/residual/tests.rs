@@ -339,7 +339,8 @@ fn cases(rows: u64, cols: u64) -> Vec<Case> {
 
 #[test]
 fn vectors_and_their_plain_twins_agree() {
-    for case in cases(67, 301) {
+    // One block; and one and a little, which are decoded side by side.
+    for case in cases(67, 301).into_iter().chain(cases(331, 401)) {
         let coded = case.encode();
         assert!(
             coded == plainly(|| case.encode()),
@@ -348,15 +349,20 @@ fn vectors_and_their_plain_twins_agree() {
         );
         let (is_ok, out) = plainly(|| case.decode(&coded));
         assert!(is_ok && out == case.target, "{:?}", case.model.shape());
+        let (is_ok, out) = case.decode(&coded);
+        assert!(is_ok && out == case.target, "{:?}", case.model.shape());
     }
 }
 
 #[test]
 fn vectors_and_their_plain_twins_agree_on_damaged_bytes() {
     let mut random = Random(10);
-    for case in cases(23, 199) {
+    let small = cases(23, 199).into_iter().map(|case| (60, case));
+    // Two blocks side by side.
+    let large = cases(331, 401).into_iter().map(|case| (4, case));
+    for (times, case) in small.chain(large) {
         let coded = case.encode();
-        for _ in 0..60 {
+        for _ in 0..times {
             let mut hurt = coded.clone();
             for _ in 0..=random.below(3) {
                 let at = random.below(hurt.len() as u64) as usize;
