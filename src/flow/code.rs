@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flow::approach::{self, Approach, Planned};
 use crate::flow::predicted::{self, Predicted};
 use crate::flow::read::Rebuilder;
-use crate::flow::survey::{SharedModel, Survey};
+use crate::flow::survey::{Seen, SharedModel, Survey};
 use crate::layout::{Parsed, cut};
 use crate::par::Pool;
 use crate::progress::Progress;
@@ -70,14 +70,15 @@ impl Written {
 
 /// A piece of work on one span.
 pub(super) enum Job {
-    /// Looks at a chunk of a tensor for the tensor's model.
+    /// Looks at a chunk of a tensor for the tensor's model; the survey keeps its bytes or not.
     Survey {
         survey: Arc<Survey>,
         slot: usize,
         span: cut::Span,
         plain: Vec<u8>,
+        keep: bool,
     },
-    /// Codes a chunk of a surveyed tensor; reads it again.
+    /// Codes a chunk of a surveyed tensor; reads it again where it was not kept.
     Modelled {
         survey: Arc<Survey>,
         slot: usize,
@@ -161,8 +162,9 @@ impl Source<'_> {
                 slot,
                 span,
                 plain,
+                keep,
             } => {
-                let seen = self.survey(&survey, slot, &span, plain);
+                let seen = self.survey(&survey, slot, &span, plain, keep);
                 seen.inspect_err(|_| survey.fail()).map(|()| None)
             }
             Job::Modelled {
@@ -171,7 +173,8 @@ impl Source<'_> {
                 index,
                 span,
             } => {
-                let (id, model) = survey.outcome(slot)?;
+                let (seen, model) = survey.outcome(slot)?;
+                let id = seen.id();
                 if self.writer.txn.held(&id.into()) {
                     let chunk = ChunkReference {
                         id,
@@ -183,10 +186,12 @@ impl Source<'_> {
                         record: None,
                     }));
                 }
-                let plain = Verified::of(self.read(&span)?);
-                if plain.id() != id {
-                    return Err(changed());
-                }
+                let plain = match seen {
+                    Seen::Kept(plain) => plain,
+                    Seen::Named(id) => {
+                        Verified::check(&id, self.read(&span)?).map_err(|_| changed())?
+                    }
+                };
                 self.code(index, &span, &plain, model.as_deref()).map(Some)
             }
             Job::Plain { index, span, plain } => {
@@ -207,10 +212,17 @@ impl Source<'_> {
         }
     }
 
-    fn survey(&self, survey: &Survey, slot: usize, span: &cut::Span, plain: Vec<u8>) -> Result<()> {
+    fn survey(
+        &self,
+        survey: &Survey,
+        slot: usize,
+        span: &cut::Span,
+        plain: Vec<u8>,
+        keep: bool,
+    ) -> Result<()> {
         let plain = Verified::of(plain);
         if self.writer.txn.held(&plain.id().into()) {
-            survey.arrive(slot, plain.id(), None);
+            survey.arrive(slot, Seen::Named(plain.id()), None);
             return Ok(());
         }
         let predicted = match self.prediction(span)? {
@@ -223,7 +235,12 @@ impl Source<'_> {
             statistics.add(first_element(span), plain.bytes(), prediction);
             Box::new(statistics)
         });
-        survey.arrive(slot, plain.id(), statistics);
+        let seen = if keep {
+            Seen::Kept(plain)
+        } else {
+            Seen::Named(plain.id())
+        };
+        survey.arrive(slot, seen, statistics);
         Ok(())
     }
 

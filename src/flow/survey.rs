@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use store_format::ids::ChunkId;
+use store_format::verified::Verified;
 
 use crate::codec::residual::{Model, Statistics, TensorShape};
 use crate::error::{Error, Kind, Result};
@@ -21,8 +22,8 @@ pub struct Survey {
 
 #[derive(Default)]
 struct SurveyState {
-    /// Of the chunks that were seen, by slot.
-    ids: Vec<Option<ChunkId>>,
+    /// The chunks that were seen, by slot.
+    seen: Vec<Option<Seen>>,
     /// Merged in the order of slots, so that the model does not depend on threads.
     merged: Option<Box<Statistics>>,
     merged_slots: usize,
@@ -32,6 +33,25 @@ struct SurveyState {
     slots: Option<usize>,
     failed: bool,
     model: Option<Option<Arc<SharedModel>>>,
+}
+
+/// A chunk that was looked at.
+pub enum Seen {
+    /// Its bytes are to be read again.
+    Named(ChunkId),
+    /// Its bytes wait here.
+    Kept(Verified),
+}
+
+impl Seen {
+    /// The chunk's id.
+    #[must_use]
+    pub const fn id(&self) -> ChunkId {
+        match self {
+            Self::Named(id) => *id,
+            Self::Kept(plain) => plain.id(),
+        }
+    }
 }
 
 /// A model and the side chunk that holds it.
@@ -72,13 +92,13 @@ impl Survey {
     }
 
     /// Notes a chunk; one that the store holds has no statistics.
-    pub fn arrive(&self, slot: usize, id: ChunkId, statistics: Option<Box<Statistics>>) {
+    pub fn arrive(&self, slot: usize, seen: Seen, statistics: Option<Box<Statistics>>) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.ids.len() <= slot {
-            state.ids.resize(slot + 1, None);
+        if state.seen.len() <= slot {
+            state.seen.resize_with(slot + 1, || None);
         }
-        state.ids[slot] = Some(id);
+        state.seen[slot] = Some(seen);
         state.early.insert(slot, statistics);
         while let Some(next) = state.early.remove(&state.merged_slots) {
             state.merged_slots += 1;
@@ -91,12 +111,12 @@ impl Survey {
         self.changed.notify_all();
     }
 
-    /// The id that a slot's chunk had, and the model of all. Waits for surveys that still run:
-    /// they were handed out before, so they end whatever this thread does.
+    /// What a slot's chunk was, which is asked for once, and the model of all. Waits for surveys
+    /// that still run: they were handed out before, so they end whatever this thread does.
     ///
     /// # Errors
     /// `Interrupted` where a survey failed; its own failure is reported by itself.
-    pub fn outcome(&self, slot: usize) -> Result<(ChunkId, Option<Arc<SharedModel>>)> {
+    pub fn outcome(&self, slot: usize) -> Result<(Seen, Option<Arc<SharedModel>>)> {
         let mut state = self.lock();
         while state.slots.is_none_or(|slots| state.merged_slots < slots) && !state.failed {
             state = self
@@ -104,13 +124,9 @@ impl Survey {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        let Some(id) = state
-            .ids
-            .get(slot)
-            .copied()
-            .flatten()
-            .filter(|_| !state.failed)
-        else {
+        let failed = state.failed;
+        let seen = state.seen.get_mut(slot).and_then(Option::take);
+        let Some(seen) = seen.filter(|_| !failed) else {
             return Err(Error::new(
                 Kind::Interrupted,
                 "a survey of the same tensor failed",
@@ -128,6 +144,6 @@ impl Survey {
             });
             state.model = Some(model);
         }
-        Ok((id, state.model.clone().flatten()))
+        Ok((seen, state.model.clone().flatten()))
     }
 }

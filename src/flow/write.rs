@@ -1,12 +1,14 @@
 //! One file to chunks: read, cut, compared with what is known, predicted, coded, checked,
 //! appended; and the manifest that puts the file together again.
 //!
-//! May use: tiers 0 to 4. Memory is bounded by the pool's budget, whatever the file's size.
+//! May use: tiers 0 to 4. Memory is bounded by the pool's budget and by what may wait for models,
+//! whatever the file's size.
 //! Holds: the same file over the same base gives the same records on any number of threads;
 //! every coded chunk was decoded and compared before it is appended.
 //!
 //! The file is read once, in order. Only a tensor that gets a model of its own is looked at
-//! twice: its chunks are *surveyed* as they come, and coded once all of them were seen.
+//! twice: its chunks are *surveyed* as they come, and coded once all of them were seen. Those of a
+//! tensor that is too large to wait in memory are read again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,8 +32,8 @@ const IN_FLIGHT: Budget = Budget {
     count_max: 256,
 };
 
-/// Bytes of surveyed chunks that wait for their tensor's model, unread: they keep all threads
-/// busy while the last survey of a tensor ends.
+/// Bytes of surveyed chunks that wait for their tensor's model: they keep all threads busy while
+/// the last survey of a tensor ends, and so many wait in memory.
 const WAITING_BYTES: u64 = 64 << 20;
 
 /// Writes the chunks of a file and gives its manifest.
@@ -61,6 +63,7 @@ pub fn file(
             open: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            kept_bytes: 0,
         },
         IN_FLIGHT,
         |job| source.run(job),
@@ -146,8 +149,19 @@ struct Jobs<'a, 'f> {
     /// The tensor whose chunks are being surveyed, and how many there were.
     open: Option<(usize, Arc<Survey>, usize)>,
     /// Surveyed chunks that wait for their model.
-    waiting: VecDeque<(Arc<Survey>, usize, usize, cut::Span)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
+    /// Of those, what waits in memory.
+    kept_bytes: u64,
+}
+
+/// A surveyed chunk that waits for its model.
+struct Waiting {
+    survey: Arc<Survey>,
+    slot: usize,
+    index: usize,
+    span: cut::Span,
+    kept: bool,
 }
 
 impl Iterator for Jobs<'_, '_> {
@@ -191,9 +205,16 @@ impl Jobs<'_, '_> {
         };
         let (survey, slot) = (Arc::clone(survey), *slots);
         *slots += 1;
-        self.waiting
-            .push_back((Arc::clone(&survey), slot, index, span));
+        let keep = self.kept_bytes + span.bytes <= WAITING_BYTES;
+        self.waiting.push_back(Waiting {
+            survey: Arc::clone(&survey),
+            slot,
+            index,
+            span,
+            kept: keep,
+        });
         self.waiting_bytes += span.bytes;
+        self.kept_bytes += if keep { span.bytes } else { 0 };
         Ok((
             in_flight(&span),
             Job::Survey {
@@ -201,6 +222,7 @@ impl Jobs<'_, '_> {
                 slot,
                 span,
                 plain,
+                keep,
             },
         ))
     }
@@ -216,11 +238,18 @@ impl Jobs<'_, '_> {
     fn modelled(&mut self) -> Option<(usize, Job)> {
         let open = self.open.as_ref().map(|(_, survey, _)| survey);
         let front = self.waiting.front()?;
-        if open.is_some_and(|open| Arc::ptr_eq(open, &front.0)) {
+        if open.is_some_and(|open| Arc::ptr_eq(open, &front.survey)) {
             return None;
         }
-        let (survey, slot, index, span) = self.waiting.pop_front()?;
+        let Waiting {
+            survey,
+            slot,
+            index,
+            span,
+            kept,
+        } = self.waiting.pop_front()?;
         self.waiting_bytes -= span.bytes;
+        self.kept_bytes -= if kept { span.bytes } else { 0 };
         Some((
             in_flight(&span),
             Job::Modelled {
