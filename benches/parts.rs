@@ -1,24 +1,31 @@
-//! Where the time of a checkout goes: the whole on all cores beside its parts, each done alone on
-//! one core; and how fast each kind of prediction decodes.
+//! Where the time of a checkout and of a commit goes: the whole on all cores beside its parts, each
+//! done alone on one core; and how fast each kind of prediction decodes.
 //!
 //! `SPARSE_DATA` names a directory of models; without it nothing is measured.
 
+mod models;
+
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use sparse_store::codec::Level;
+use sparse_store::codec::residual::{Prediction, Statistics, decode, encode, is_supported};
 use sparse_store::flow::checkout::{self, Request as Checkout};
-use sparse_store::flow::commit::{self, BaseChoice, Request, Signature};
+use sparse_store::flow::commit::{self, BaseChoice, Report, Request, Signature};
 use sparse_store::flow::read::Rebuilder;
 use sparse_store::flow::relatives::files_of;
 use sparse_store::par::{Pool, Threads};
-use sparse_store::progress::Silent;
+use sparse_store::progress::{Note, Progress, Silent};
 use sparse_store::store::Store;
 use sparse_store::store::host::Host;
 use store_format::ids::CommitId;
+
+use models::Tensor;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -49,6 +56,9 @@ const DERIVED: (&str, &[&str]) = (
         "llama-small/int8-perchannel",
     ],
 );
+
+/// The file of a model's weights.
+const WEIGHTS: &str = "model.safetensors";
 
 /// How often each is done; the fastest counts.
 const TIMES: usize = 3;
@@ -87,6 +97,19 @@ impl Bench {
         base: BaseChoice,
         level: Level,
     ) -> Outcome<CommitId> {
+        Ok(self
+            .report(pool, path, branch, (base, level), &Silent)?
+            .commit)
+    }
+
+    fn report(
+        &self,
+        pool: &Pool,
+        path: &Path,
+        branch: &str,
+        (base, level): (BaseChoice, Level),
+        progress: &dyn Progress,
+    ) -> Outcome<Report> {
         let request = Request {
             path,
             branch,
@@ -100,7 +123,7 @@ impl Bench {
             head: None,
             dry_run: false,
         };
-        Ok(commit::commit(&self.store, pool, &request, &Silent)?.commit)
+        Ok(commit::commit(&self.store, pool, &request, progress)?)
     }
 
     fn rebuilder(&self) -> Outcome<Rebuilder> {
@@ -163,7 +186,149 @@ fn main() -> Outcome<()> {
             )?;
         }
     }
+    commits(&data, (&one, &all, cores))?;
     derived(&data, &all)
+}
+
+/// How long a commit chooses predictions, which no other part of it can stand for.
+#[derive(Default)]
+struct Choosing(Mutex<(Option<Instant>, Duration)>);
+
+impl Progress for Choosing {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64, _: u64) {}
+    fn note(&self, _: Note, _: &str) {}
+    fn end(&self) {}
+    fn stopped(&self) -> bool {
+        false
+    }
+
+    fn step(&self, what: &'static str) {
+        if let Ok(mut state) = self.0.lock() {
+            if let Some(begun) = state.0.take() {
+                state.1 += begun.elapsed();
+            }
+            if what == "choosing predictions" {
+                state.0 = Some(Instant::now());
+            }
+        }
+    }
+}
+
+impl Choosing {
+    fn milliseconds(self) -> f64 {
+        self.0
+            .into_inner()
+            .map_or(0.0, |(_, time)| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// The parts of commits of plain differences, and the whole.
+fn commits(data: &Path, (one, all, cores): (&Pool, &Pool, usize)) -> Outcome<()> {
+    println!(
+        "\n| target | plain MB | read ms | base, decoded ms | BLAKE3 of file and chunks ms | choosing ms | tables, coding, checking ms | write and sync ms | sum | commit, 1 core | commit, {cores} cores | of the sum a core |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    );
+    for (base, target) in PAIRS {
+        let (base, path) = (data.join(base), data.join(target));
+        if !base.is_dir() || !path.is_dir() {
+            continue;
+        }
+        let on = || BaseChoice::Revision("base".into());
+        let (mut on_one, mut on_all, mut choosing) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+        let (mut known, mut new_bytes) = (f64::INFINITY, 0);
+        for _ in 0..TIMES {
+            for (pool, least) in [(one, &mut on_one), (all, &mut on_all)] {
+                // A store that does not know the target yet.
+                let bench = Bench::new(all, &base)?;
+                let clock = Choosing::default();
+                let begun = Instant::now();
+                let report = bench.report(pool, &path, "target", (on(), Level::Fast), &clock)?;
+                *least = least.min(begun.elapsed().as_secs_f64() * 1e3);
+                new_bytes = report.new_bytes;
+                if std::ptr::eq(pool, one) {
+                    choosing = choosing.min(clock.milliseconds());
+                }
+                if let (Some(base), true) = (report.base, known.is_infinite()) {
+                    known = bench.decode(&base)?;
+                }
+            }
+        }
+        let plain: Vec<PathBuf> = files(&path)?;
+        let mut held = Vec::new();
+        let read = fastest(|| {
+            held = plain.iter().map(fs::read).collect::<Result<_, _>>()?;
+            Ok(())
+        })?;
+        // The file's hash, and each chunk's where it is looked at and where it is coded.
+        let hash = 3.0
+            * fastest(|| {
+                for file in &held {
+                    std::hint::black_box(blake3::hash(file));
+                }
+                Ok(())
+            })?;
+        let coding = code(
+            &models::read(&path.join(WEIGHTS)),
+            &models::read(&base.join(WEIGHTS)),
+        )?;
+        let scratch = tempfile::tempdir()?;
+        let pack = vec![1u8; usize::try_from(new_bytes)?];
+        let write = fastest(|| {
+            let mut file = fs::File::create(scratch.path().join("pack"))?;
+            file.write_all(&pack)?;
+            Ok(file.sync_data()?)
+        })?;
+        let megabytes = held.iter().map(Vec::len).sum::<usize>() as f64 / 1e6;
+        let sum = read + known + hash + choosing + coding + write;
+        let share = on_all / (sum / cores as f64);
+        println!(
+            "| {}, Fast | {megabytes:.1} | {read:.0} | {known:.0} | {hash:.0} | {choosing:.0} | {coding:.0} | {write:.0} | {sum:.0} | {on_one:.0} | {on_all:.0} | {share:.2} |",
+            target
+        );
+    }
+    Ok(())
+}
+
+/// Milliseconds of both passes of the coder over all tensors and of the check that every chunk
+/// comes back, on one core.
+fn code(targets: &HashMap<String, Tensor>, bases: &HashMap<String, Tensor>) -> Outcome<f64> {
+    fastest(|| {
+        for (name, target) in targets {
+            let base = bases.get(name).filter(|base| base.shape == target.shape);
+            if !is_supported(target.shape.dtype, base.is_some()) {
+                continue;
+            }
+            let width = target.shape.dtype.block().1 as usize;
+            let step = models::chunk_len(target.shape) * width;
+            let parts = || {
+                target.bytes.chunks(step).enumerate().map(|(n, part)| {
+                    let prediction = base.map_or(Prediction::None, |base| {
+                        Prediction::Same(&base.bytes[n * step..n * step + part.len()])
+                    });
+                    ((n * step / width) as u64, part, prediction)
+                })
+            };
+            let Some(mut seen) = Statistics::new(target.shape, Level::Fast, base.is_some()) else {
+                continue;
+            };
+            for (first, part, prediction) in parts() {
+                seen.add(first, part, prediction);
+            }
+            let model = seen.finish();
+            let mut coded = Vec::new();
+            let mut again = vec![0; step.min(target.bytes.len())];
+            for (first, part, prediction) in parts() {
+                coded.clear();
+                encode(&model, first, part, prediction, &mut coded);
+                let again = &mut again[..part.len()];
+                decode(&model, first, &coded, prediction, again)?;
+                if again != part {
+                    return Err("a chunk does not come back".into());
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 /// How fast versions by other predictions decode, beside the plain difference.

@@ -3,14 +3,17 @@
 //! `SPARSE_DATA` names a directory of models; without it nothing is measured. An argument keeps
 //! only the pairs whose name contains it.
 
+mod models;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sparse_store::codec::residual::{
-    Level, Model, Prediction, Statistics, TensorShape, decode, encode, is_supported,
+    Level, Model, Prediction, Statistics, decode, encode, is_supported,
 };
-use store_format::dtype::DType;
+
+use models::{Tensor, chunk_len, read};
 
 /// Target, base or nothing.
 const PAIRS: &[(&str, &str)] = &[
@@ -32,48 +35,6 @@ const PAIRS: &[(&str, &str)] = &[
 /// How often each step is done.
 const TIMES: u32 = 3;
 
-struct Tensor {
-    shape: TensorShape,
-    bytes: Vec<u8>,
-}
-
-/// Tensors of a safetensors file by name.
-fn read(path: &Path) -> HashMap<String, Tensor> {
-    let file = std::fs::read(path).expect("the file can be read");
-    let header_len = u64::from_le_bytes(file[..8].try_into().expect("8 bytes")) as usize;
-    let header = std::str::from_utf8(&file[8..8 + header_len]).expect("a header is UTF-8");
-    let mut tensors = HashMap::new();
-    for part in header.split("\"dtype\":").skip(1) {
-        // The name is the last quoted word before this field.
-        let before = &header[..part.as_ptr() as usize - header.as_ptr() as usize - 8];
-        let name_end = before.trim_end_matches([' ', '{', ':']).len() - 1;
-        let name_start = before[..name_end].rfind('"').expect("a name") + 1;
-        let field = |name: &str| {
-            let at = part.find(name).expect("a field") + name.len();
-            let list = &part[at..][part[at..].find('[').expect("a list") + 1..];
-            list[..list.find(']').expect("its end")]
-                .split(',')
-                .filter_map(|n| n.trim().parse::<u64>().ok())
-                .collect::<Vec<_>>()
-        };
-        let dtype = part.trim_start().trim_start_matches('"');
-        let dtype = DType::from_name(&dtype[..dtype.find('"').expect("a type")]).expect("known");
-        let dims = field("\"shape\":");
-        let range = field("\"data_offsets\":");
-        let cols = dims.last().copied().unwrap_or(1);
-        let rows = dims.iter().rev().skip(1).product();
-        let start = 8 + header_len;
-        tensors.insert(
-            before[name_start..name_end].to_owned(),
-            Tensor {
-                shape: TensorShape { dtype, rows, cols },
-                bytes: file[start + range[0] as usize..start + range[1] as usize].to_vec(),
-            },
-        );
-    }
-    tensors
-}
-
 fn file_of(root: &Path, name: &str) -> PathBuf {
     root.join(name).join("model.safetensors")
 }
@@ -89,16 +50,6 @@ struct Total {
     finish: Duration,
     encode: Duration,
     decode: Duration,
-}
-
-/// Elements of a chunk: whole rows, at most 2^20.
-fn chunk_len(shape: TensorShape) -> usize {
-    let most = 1u64 << 20;
-    (if shape.cols == 0 || shape.cols > most {
-        most
-    } else {
-        most / shape.cols * shape.cols
-    }) as usize
 }
 
 fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Total) {
