@@ -107,23 +107,22 @@ unsafe fn steps<const BITS: i32, const REST: i32>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn next<const BITS: i32>(x: __m256i, frequency: __m256i, start: __m256i) -> __m256i {
-    // Unsigned to float in two halves; the quotient is below 2^22, so with the roundings of the
-    // sum and the division it is off by at most one either way.
+    // Unsigned to float in two halves. The quotient is below 2^22, so with the roundings of the sum
+    // and the division it is off by half at most: what is left of it half lower is right or one
+    // too small.
     let high = _mm256_cvtepi32_ps(_mm256_srli_epi32::<16>(x));
     let low = _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xFFFF)));
     let whole = _mm256_add_ps(_mm256_mul_ps(high, _mm256_set1_ps(65536.0)), low);
-    let quotient = _mm256_cvttps_epi32(_mm256_div_ps(whole, _mm256_cvtepi32_ps(frequency)));
+    let quotient = _mm256_div_ps(whole, _mm256_cvtepi32_ps(frequency));
+    let quotient = _mm256_cvttps_epi32(_mm256_sub_ps(quotient, _mm256_set1_ps(0.5)));
     let rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, frequency));
-    let below = _mm256_srai_epi32::<31>(rest);
-    let rest = _mm256_add_epi32(rest, _mm256_and_si256(below, frequency));
-    let quotient = _mm256_add_epi32(quotient, below);
-    let inside = _mm256_cmpgt_epi32(frequency, rest);
-    let rest = _mm256_sub_epi32(rest, _mm256_andnot_si256(inside, frequency));
-    let quotient = _mm256_add_epi32(quotient, _mm256_andnot_si256(inside, _mm256_set1_epi32(1)));
-    _mm256_add_epi32(
+    let sum = _mm256_add_epi32(
         _mm256_add_epi32(_mm256_slli_epi32::<BITS>(quotient), rest),
         start,
-    )
+    );
+    let inside = _mm256_cmpgt_epi32(frequency, rest);
+    let one_more = _mm256_sub_epi32(_mm256_set1_epi32(1 << BITS), frequency);
+    _mm256_add_epi32(sum, _mm256_andnot_si256(inside, one_more))
 }
 
 /// Takes groups of 16 elements apart.
@@ -523,4 +522,36 @@ pub(super) unsafe fn look_up(table: *const i32, place: __m256i) -> __m256i {
         *table.add(index as usize)
     };
     _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The states after the largest quotients and remainders, which roundings hurt first.
+    #[test]
+    fn a_state_goes_on_exactly_whatever_its_quotient() {
+        if !is_available() {
+            return;
+        }
+        for frequency in 1..1u32 << 10 {
+            // The largest that a table can have.
+            let start = (1 << 10) - frequency;
+            for quotient in (0..40)
+                .chain((1 << 22) - 40..1 << 22)
+                .chain([1 << 21, 1 << 16])
+            {
+                for rest in [0, 1 % frequency, frequency / 2, frequency - 1] {
+                    let x = quotient * frequency + rest;
+                    // SAFETY: the processor has the instructions.
+                    let found = unsafe {
+                        let of = |value: u32| _mm256_set1_epi32(value as i32);
+                        let next = next::<10>(of(x), of(frequency), of(start));
+                        _mm256_extract_epi32::<3>(next) as u32
+                    };
+                    assert_eq!(found, (quotient << 10) + rest + start, "{x} {frequency}");
+                }
+            }
+        }
+    }
 }
