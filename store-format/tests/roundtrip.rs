@@ -224,24 +224,6 @@ fn a_pack_table_is_found_by_id_through_pack_and_index() {
 }
 
 #[test]
-fn two_records_of_one_id_are_refused_in_a_pack() {
-    let mut builder = TableBuilder::default();
-    let entry = Entry {
-        offset: 32,
-        header_bytes: 100,
-        stored_bytes: 1,
-        plain_bytes: 1,
-        kind: Kind::Chunk,
-        predictor: Predictor::None,
-        coding: Coding::Stored,
-        depth: 0,
-    };
-    builder.push(ChunkId::of(b"x").into(), entry, vec![]);
-    builder.push(ChunkId::of(b"x").into(), entry, vec![]);
-    assert!(builder.encode().is_err());
-}
-
-#[test]
 fn files_of_their_own_read_back() {
     let header = PackHeader {
         kind: PackKind::Data,
