@@ -23,7 +23,7 @@ use store_format::FormatError;
 use store_format::dtype::DType;
 use store_format::limits::{CHUNK_BYTES_MAX, SOURCE_BYTES_MAX};
 
-use self::wire::{Reader, put_number};
+use self::wire::{Reader, put_number, unknown};
 
 /// Elements of one tensor: more than any machine holds, few enough that no sum overflows.
 const ELEMENTS_MAX: u64 = 1 << 50;
@@ -211,12 +211,7 @@ impl Recipe {
         let view = match reader.byte()? {
             0 => None,
             1 => Some(gather::Gather::read(&mut reader)?),
-            value => {
-                return Err(FormatError::Unknown {
-                    field: "view",
-                    value: u64::from(value),
-                });
-            }
+            value => return unknown("view", value),
         };
         let step = match number {
             0 => Step::Same,
@@ -226,12 +221,7 @@ impl Recipe {
             4 => Step::Quantise(quantise::Quantise::read(&mut reader)?),
             5 => Step::LowRank(low_rank::LowRank::read(&mut reader, &target)?),
             6 => Step::Blockwise(blockwise::Blockwise::read(&mut reader)?),
-            _ => {
-                return Err(FormatError::Unknown {
-                    field: "predictor",
-                    value: u64::from(number),
-                });
-            }
+            _ => return unknown("predictor", number),
         };
         reader.end()?;
         Self::new(target, sources, view, step)

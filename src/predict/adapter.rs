@@ -5,7 +5,7 @@
 use store_format::FormatError;
 use store_format::dtype::DType;
 
-use super::wire::Reader;
+use super::wire::{Reader, unknown};
 use super::{BLOCK, Output, Shape, SourceRange, float, invalid, widen_at};
 
 /// The largest rank of an adapter.
@@ -109,24 +109,14 @@ impl Adapter {
         let order = match reader.byte()? {
             0 => Order::Plain,
             1 => Order::Fused,
-            value => {
-                return Err(FormatError::Unknown {
-                    field: "order of a sum",
-                    value: u64::from(value),
-                });
-            }
+            value => return unknown("order of a sum", value),
         };
         let change = DType::from_number(reader.byte()?)?;
         let form = match reader.byte()? {
             0 => Form::ByOutput,
             1 => Form::ByInput,
             2 => Form::Decomposed,
-            value => {
-                return Err(FormatError::Unknown {
-                    field: "form of an adapter",
-                    value: u64::from(value),
-                });
-            }
+            value => return unknown("form of an adapter", value),
         };
         Ok(Self {
             scale,

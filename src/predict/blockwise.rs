@@ -12,7 +12,7 @@ use store_format::FormatError;
 use store_format::dtype::DType;
 use store_format::limits::CHUNK_BYTES_MAX;
 
-use super::wire::Reader;
+use super::wire::{Reader, unknown};
 use super::{Shape, float, invalid, widen_at};
 
 pub use self::scales::Search;
@@ -307,12 +307,6 @@ impl Blockwise {
     }
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, FormatError> {
-        let unknown = |field, value| {
-            Err(FormatError::Unknown {
-                field,
-                value: u64::from(value),
-            })
-        };
         let number = reader.byte()?;
         let block_bits = reader.byte()?;
         let rule = match number {

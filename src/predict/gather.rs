@@ -11,7 +11,7 @@ pub use runs::{Run, Runs};
 use store_format::FormatError;
 use store_format::limits::CHUNK_BYTES_MAX;
 
-use super::wire::{Reader, put_number};
+use super::wire::{Reader, put_number, unknown};
 use super::{ELEMENTS_MAX, SOURCES_MAX, Shape, SourceRange, invalid};
 
 /// Columns of a transposed tensor that one range may touch, each a range of the source.
@@ -131,12 +131,6 @@ impl Gather {
     }
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, FormatError> {
-        let unknown = |field, value| {
-            Err(FormatError::Unknown {
-                field,
-                value: u64::from(value),
-            })
-        };
         let sources = reader.byte()?;
         let rows = match reader.byte()? {
             0 => Rows::Same,

@@ -9,7 +9,7 @@ mod lanes;
 use store_format::FormatError;
 use store_format::dtype::DType;
 
-use super::wire::Reader;
+use super::wire::{Reader, unknown};
 use super::{BLOCK, Shape, SourceRange, float, invalid, widen_at};
 
 /// How a quotient becomes a whole number.
@@ -125,12 +125,6 @@ impl Quantise {
     }
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, FormatError> {
-        let unknown = |field, value| {
-            Err(FormatError::Unknown {
-                field,
-                value: u64::from(value),
-            })
-        };
         match reader.byte()? {
             0 => return Ok(Self::Ggml),
             1 => {}

@@ -68,6 +68,12 @@ const NOT_FINITE: FormatError = FormatError::Invalid {
     rule: "a parameter of a predictor is finite",
 };
 
+/// Refuses a number that names nothing of a closed set.
+pub(super) fn unknown<T>(field: &'static str, value: u8) -> Result<T, FormatError> {
+    let value = u64::from(value);
+    Err(FormatError::Unknown { field, value })
+}
+
 /// Appends a whole number in LEB128.
 pub(super) fn put_number(out: &mut Vec<u8>, value: u64) {
     cursor::put_varint(value, out);
