@@ -60,6 +60,7 @@ impl Sandbox {
         self
     }
 
+    /// The program with these words; what it prints is for the test alone.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sparse"));
         command
@@ -70,7 +71,9 @@ impl Sandbox {
             .env("TZ", "UTC")
             .env("SPARSE_AUTHOR", "Ada Lovelace <ada@example.org>")
             .env("SPARSE_DATE", "2024-05-06T07:08:09Z")
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
