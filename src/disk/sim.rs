@@ -1,37 +1,21 @@
 //! A store's directory in memory that fails, fills up and loses power on request: a test double.
 //!
-//! May use: `disk`, `disk::mapped`. It promises no more than a disk must: content lasts
+//! May use: `disk`, `disk::mapped`, `disk::sim::*`. It promises no more than a disk must: content lasts
 //! from the synchronisation of the file, names from that of their directory, in no order else.
+
+mod chance;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::state::{DirNode, FileNode, Node, NodeId, Nodes, ROOT, after};
 use crate::disk::mapped::Mapped;
 use crate::disk::{Disk, Draft, Opened, parent};
 
-type NodeId = u64;
-const ROOT: NodeId = 0;
-
-/// What the next power loss does to what was not synchronised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// All of it is gone.
-    Lost,
-    /// All of it survives.
-    Kept,
-    /// Names survive, content does not: the files of zero length.
-    NamesOnly,
-    /// Content survives, names do not.
-    ContentOnly,
-    /// Each name and each granule of content by chance, in any order.
-    Torn {
-        /// Chooses the chances.
-        seed: u64,
-        /// The bytes that the disk writes at once.
-        granule: usize,
-    },
-}
+pub use self::chance::Chance;
+pub use self::state::Crash;
 
 /// Which call fails, and how.
 #[derive(Clone, Copy, Debug)]
@@ -45,39 +29,6 @@ pub struct Fault {
     /// Whether the call does its work before it answers with the error.
     pub done: bool,
 }
-
-#[derive(Clone)]
-enum Node {
-    File(FileNode),
-    Dir(DirNode),
-}
-
-#[derive(Clone, Default)]
-struct FileNode {
-    content: Arc<Vec<u8>>,
-    /// How much of the content, from its start, survives in any case.
-    durable_bytes: usize,
-}
-
-#[derive(Clone, Default)]
-struct DirNode {
-    durable: BTreeMap<String, NodeId>,
-    names: BTreeMap<String, NodeId>,
-    /// Changes since the last synchronisation, in order.
-    pending: Vec<(String, Option<NodeId>)>,
-}
-
-impl DirNode {
-    fn set(&mut self, name: &str, node: Option<NodeId>) {
-        match node {
-            Some(node) => self.names.insert(name.to_owned(), node),
-            None => self.names.remove(name),
-        };
-        self.pending.push((name.to_owned(), node));
-    }
-}
-
-type Nodes = BTreeMap<NodeId, Node>;
 
 #[derive(Default)]
 struct Inner {
@@ -567,91 +518,6 @@ impl Opened for SimOpened {
             buffer.copy_from_slice(part);
             Ok(())
         })
-    }
-}
-
-/// What is left of a state after a power loss.
-fn after(nodes: &Nodes, crash: Crash) -> Nodes {
-    let mut chance = Chance(match crash {
-        Crash::Torn { seed, .. } => seed,
-        _ => 0,
-    });
-    let mut left = Nodes::new();
-    for (id, node) in nodes {
-        let node = match node {
-            Node::File(file) => Node::File(content_after(file, crash, &mut chance)),
-            Node::Dir(dir) => {
-                let names = match crash {
-                    Crash::Lost | Crash::ContentOnly => dir.durable.clone(),
-                    Crash::Kept | Crash::NamesOnly => dir.names.clone(),
-                    Crash::Torn { .. } => torn_names(dir, &mut chance),
-                };
-                Node::Dir(DirNode {
-                    durable: names.clone(),
-                    names,
-                    pending: Vec::new(),
-                })
-            }
-        };
-        left.insert(*id, node);
-    }
-    left
-}
-
-fn content_after(file: &FileNode, crash: Crash, chance: &mut Chance) -> FileNode {
-    let durable = file.content.get(..file.durable_bytes).unwrap_or_default();
-    let content = match crash {
-        Crash::Kept | Crash::ContentOnly => Arc::clone(&file.content),
-        Crash::Lost | Crash::NamesOnly => Arc::new(durable.to_vec()),
-        Crash::Torn { granule, .. } => {
-            let mut torn = durable.to_vec();
-            let unsynced = file.content.get(durable.len()..).unwrap_or_default();
-            for part in unsynced.chunks(granule) {
-                match chance.of(4) {
-                    0 => break, // the length was not written
-                    1 => torn.extend(std::iter::repeat_n(0, part.len())),
-                    _ => torn.extend_from_slice(part),
-                }
-            }
-            Arc::new(torn)
-        }
-    };
-    FileNode {
-        durable_bytes: content.len(),
-        content,
-    }
-}
-
-fn torn_names(dir: &DirNode, chance: &mut Chance) -> BTreeMap<String, NodeId> {
-    let mut names = dir.durable.clone();
-    for (name, node) in &dir.pending {
-        if chance.of(2) == 0 {
-            match node {
-                Some(node) => names.insert(name.clone(), *node),
-                None => names.remove(name),
-            };
-        }
-    }
-    names
-}
-
-/// A small generator of chances (splitmix64), so that a seed names a run for ever.
-#[derive(Clone, Debug)]
-pub struct Chance(pub u64);
-
-impl Chance {
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `count`, which is not zero.
-    pub fn of(&mut self, count: u64) -> u64 {
-        self.bits() % count
     }
 }
 
