@@ -15,7 +15,9 @@ use store_format::reference::{
 use store_format::store_file::StoreFile;
 use store_format::tree::{Entry, Node, Tree};
 
-use super::{Sample, attribute, chunk, object_id, pack, predicted, record, view, zstd_frame};
+use super::objects::{attribute, object_id};
+use super::records::{chunk, predicted, record, view, zstd_frame};
+use super::{Sample, pack};
 
 const HEADER: &[u8] = br#"{"w":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}      "#;
 
