@@ -20,7 +20,9 @@ use super::{
 };
 
 #[cfg(target_arch = "aarch64")]
-use super::neon;
+use super::{
+    neon_context, neon_decode, neon_encode, neon_heads, neon_join, neon_sample, neon_split,
+};
 
 #[cfg(test)]
 thread_local! {
@@ -65,18 +67,6 @@ macro_rules! door {
             0
         }
     };
-    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident) => {
-        $(#[$doc])*
-        #[allow(clippy::too_many_arguments, reason = "slices of one length, side by side")]
-        pub(super) fn $name($($arg: $kind),*) -> usize {
-            #[cfg(target_arch = "x86_64")]
-            if is_available() {
-                return $file::$name($($arg),*);
-            }
-            $(let _ = $arg;)*
-            0
-        }
-    };
 }
 
 /// Bytes that one step of the coder over all lanes may read: a word a lane, and the width of the
@@ -91,7 +81,7 @@ pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables)
     }
     #[cfg(target_arch = "aarch64")]
     if is_available() {
-        return neon::decode(streams, tables);
+        return neon_decode::decode(streams, tables);
     }
     let _ = (streams, tables);
     0
@@ -101,16 +91,16 @@ door! {
     /// The tables of 16-bit elements; `predicted` holds two bytes an element, and where there is
     /// nothing predicted scales alone choose.
     indexes16(map: &Map16, scales: &[i16], predicted: Option<&[u8]>, out: &mut [u8])
-    in avx2_decode, neon
+    in avx2_decode, neon_context
 }
 door! {
     /// The tables of 16-bit elements whose prediction has a fraction.
     indexes_fine(map: &MapFine, scales: &[i16], predicted: &[u8], fractions: &[i16],
-                 out: &mut [u8]) in avx2_fine
+                 out: &mut [u8]) in avx2_fine, neon_context
 }
 door! {
     /// Predictions of 16-bit elements, rounded: the bits of elements, and what lies beyond.
-    rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) in avx2_fine
+    rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) in avx2_fine, neon_context
 }
 door! {
     /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
@@ -118,53 +108,53 @@ door! {
     /// is less work.
     join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
            position: &mut usize, out: &mut [u8], patch: &mut dyn FnMut(usize, u32) -> u64)
-    in avx2_join16, neon
+    in avx2_join16, neon_join
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
     split16(split: &Split, indexes: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
             target: &[u8], slots: &mut [u32], raw: &mut BitWriter,
-            patch: &mut dyn FnMut(usize) -> Coded) in avx2_encode
+            patch: &mut dyn FnMut(usize) -> Coded) in avx2_encode, neon_split
 }
 door! {
     /// The tables of 32-bit elements; `predicted` holds four bytes an element.
-    indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_wide
+    indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_wide, neon_context
 }
 door! {
     /// Symbols of 32-bit elements as slots, and their raw bits; `patch` does the special ones.
     split32(split: &Split, indexes: &[u8], predicted: &[u8], target: &[u8], slots: &mut [u32],
-            raw: &mut BitWriter, patch: &mut dyn FnMut(usize) -> Coded) in avx2_wide
+            raw: &mut BitWriter, patch: &mut dyn FnMut(usize) -> Coded) in avx2_wide, neon_split
 }
 door! {
     /// As [`join16`], for 32-bit elements.
     join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8],
-           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_join32
+           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_join32, neon_join
 }
 door! {
     /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
     split_heads(split: &Heads, indexes: &[u8], heads: &[u8], slots: &mut [u32],
-                raw: &mut BitWriter, escape: &mut dyn FnMut(usize)) in avx2_heads
+                raw: &mut BitWriter, escape: &mut dyn FnMut(usize)) in avx2_heads, neon_heads
 }
 door! {
     /// Puts 16-bit heads together, escapes as zeros, until the end of the raw bits is near; moves
     /// `position`, in bits.
     join_heads(join: &Heads, symbols: &[u8], raw: &[u8], position: &mut usize, out: &mut [u8])
-    in avx2_heads
+    in avx2_heads, neon_heads
 }
 door! {
     /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
-    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_sample
+    values16(bytes: &[u8], shift: u32, scale: f32, out: &mut [f32]) in avx2_sample, neon_sample
 }
 door! {
     /// Changes and weights of 16-bit elements, of every so-manieth whole group of 16; gives how
     /// many.
     weigh16(rule: &Weigh, target: &[u8], predicted: &[u8], changes: &mut [f32],
-            weights: &mut [f32]) in avx2_sample
+            weights: &mut [f32]) in avx2_sample, neon_sample
 }
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
     /// `states` and `words` go on from what the caller coded; words are the last first.
-    encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words) in avx2_encode
+    encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words) in avx2_encode, neon_encode
 }
 
 /// The largest byte, 0 where there is none.
@@ -297,11 +287,27 @@ pub(super) struct Places {
     /// The whole start of each symbol.
     pub starts: [u32; 256],
     /// The differences of symbols that have no raw bits.
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
     pub hot: [i32; 256],
     /// The start of the range of each rank up to 31 is `low + 64 * high`, with `low` zero beyond
     /// 15; `mask` has the first eight of its raw bits. For 16-bit types.
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
     pub low: [u8; 16],
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
     pub high: [[u8; 16]; 2],
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
     pub mask: [[u8; 16]; 2],
 }
 
@@ -382,6 +388,10 @@ pub(super) struct Split<'a> {
     pub number: Number,
     /// Ranges of a difference beside zero.
     pub moves: u32,
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
     pub alphabet: u32,
     /// Whether predictions of zero have symbols of their own.
     pub zeros: bool,
@@ -389,4 +399,113 @@ pub(super) struct Split<'a> {
     pub hot: &'a [i32],
     pub first_hot: u32,
     pub tables: &'a Tables,
+}
+
+#[cfg(test)]
+mod tests {
+    use store_format::dtype::DType;
+
+    use super::super::difference::{Second, context, context_rule};
+    use super::super::number;
+    use super::super::prediction::{Prediction, element};
+    use super::super::rans;
+    use super::super::tests::plainly;
+    use super::*;
+
+    /// Pseudo-random numbers, the same in every run.
+    fn numbers() -> impl FnMut() -> u32 {
+        let mut state = 7u32;
+        move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state ^ state >> 15
+        }
+    }
+
+    /// Numbers all over, and those where something turns.
+    fn patterns(len: u32) -> Vec<u32> {
+        let edges = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF, 0x7FFF_8000, u32::MAX];
+        let mut next = numbers();
+        (0..len)
+            .map(|n| match next() % 4 {
+                0 => edges[n as usize % 8] | next() & 1 << 31,
+                1 => next() & 0x8000_FFFF,
+                _ => next(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn predictions_are_rounded_and_choose_tables_as_the_plain_code_does() {
+        for (dtype, len) in [(DType::Bf16, 4096), (DType::F16, 4096 + 45)] {
+            let Some(number) = Number::of(dtype) else {
+                continue;
+            };
+            let raw = patterns(len);
+            let plain: Vec<_> = (0..raw.len())
+                .map(|i| Prediction::Fraction(&raw).pattern(number, i))
+                .collect();
+            let (mut elements, mut fractions) = (vec![0; 2 * raw.len()], vec![0; raw.len()]);
+            let done = rounded16(&raw, &mut elements, &mut fractions);
+            assert_eq!(done > 0, is_available());
+            for (i, &(pattern, fraction)) in plain.iter().enumerate() {
+                if i >= done {
+                    number::store(&mut elements, 2, i, element(number, pattern));
+                    fractions[i] = fraction;
+                }
+                assert_eq!(number::load(&elements, 2, i), element(number, pattern));
+                assert_eq!(fractions[i], fraction);
+            }
+            for (zero, global) in [(None, -300), (Some(200), 0), (Some(0), 8000)] {
+                let map = MapFine {
+                    mantissa: number.mantissa as i32,
+                    low: context_rule(number).0 as i16,
+                    map: std::array::from_fn(|i| (i * 37 % 251) as u8),
+                    zero,
+                };
+                let scales: Vec<i16> = (0..raw.len() as i16).map(|i| global + i % 240).collect();
+                let mut out = vec![0; raw.len()];
+                let done = indexes_fine(&map, &scales, &elements, &fractions, &mut out);
+                assert_eq!(done > 0, is_available());
+                for i in 0..done {
+                    let (pattern, fraction) = plain[i];
+                    let place = context(number, Second::Fraction, scales[i], pattern, fraction);
+                    let wanted = match zero {
+                        Some(zero) if pattern & 0x7FFF_FFFF == 0 => zero,
+                        _ => map.map[place],
+                    };
+                    assert_eq!(out[i], wanted);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn slots_of_any_frequency_are_coded_as_the_plain_code_does() {
+        let mut next = numbers();
+        for bits in 10..=12 {
+            let sum = 1 << bits;
+            let slots: Vec<u32> = (0..LANES * 500 + 7)
+                .map(|_| {
+                    let frequency = match next() % 4 {
+                        0 => 1,
+                        1 => sum - 1,
+                        2 => 1 << (next() % bits),
+                        _ => 1 + next() % (sum - 1),
+                    };
+                    let start = match next() % 3 {
+                        0 => 0,
+                        1 => sum - frequency,
+                        _ => next() % (sum - frequency + 1),
+                    };
+                    frequency | start << 16
+                })
+                .collect();
+            let code = || {
+                let mut out = Vec::new();
+                rans::encode(bits, LANES, &slots, &mut out);
+                out
+            };
+            assert!(code() == plainly(code));
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //! A first pass ([`Statistics`]) makes a [`Model`] that all chunks of a tensor share; then each
 //! chunk is coded and decoded on its own.
 #![cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(
         dead_code,
         reason = "laid out for vector code that other machines lack"
@@ -39,7 +39,21 @@ mod magnitude;
 mod merge;
 mod model;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+mod neon_bits;
+#[cfg(target_arch = "aarch64")]
+mod neon_context;
+#[cfg(target_arch = "aarch64")]
+mod neon_decode;
+#[cfg(target_arch = "aarch64")]
+mod neon_encode;
+#[cfg(target_arch = "aarch64")]
+mod neon_heads;
+#[cfg(target_arch = "aarch64")]
+mod neon_join;
+#[cfg(target_arch = "aarch64")]
+mod neon_sample;
+#[cfg(target_arch = "aarch64")]
+mod neon_split;
 mod number;
 mod part;
 mod planes;

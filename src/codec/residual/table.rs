@@ -70,6 +70,10 @@ impl Tables {
     }
 
     /// Symbols of the alphabet.
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
     pub fn alphabet(&self) -> usize {
         self.alphabet
     }

@@ -245,7 +245,7 @@ proptest! {
 }
 
 /// Runs `work` without vector code.
-fn plainly<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn plainly<T>(work: impl FnOnce() -> T) -> T {
     kernel::PLAIN_ONLY.set(true);
     let result = work();
     kernel::PLAIN_ONLY.set(false);
