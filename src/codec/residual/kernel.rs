@@ -100,7 +100,8 @@ door! {
 }
 door! {
     /// Predictions of 16-bit elements, rounded: the bits of elements, and what lies beyond.
-    rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) in avx2_fine, neon_context
+    rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16])
+    in avx2_fine, neon_context
 }
 door! {
     /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
@@ -118,7 +119,8 @@ door! {
 }
 door! {
     /// The tables of 32-bit elements; `predicted` holds four bytes an element.
-    indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) in avx2_wide, neon_context
+    indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8])
+    in avx2_wide, neon_context
 }
 door! {
     /// Symbols of 32-bit elements as slots, and their raw bits; `patch` does the special ones.
@@ -154,7 +156,8 @@ door! {
 door! {
     /// Codes slots from the end in whole groups of lanes; gives how many, all up to the first.
     /// `states` and `words` go on from what the caller coded; words are the last first.
-    encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words) in avx2_encode, neon_encode
+    encode(bits: u32, states: &mut [u32; 32], slots: &[u32], words: &mut Words)
+    in avx2_encode, neon_encode
 }
 
 /// The largest byte, 0 where there is none.
@@ -475,6 +478,38 @@ mod tests {
                     };
                     assert_eq!(out[i], wanted);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn wide_predictions_choose_tables_as_the_plain_code_does() {
+        let Some(number) = Number::of(DType::F32) else {
+            panic!("F32 is a number");
+        };
+        let raw = patterns(4096 + 45);
+        let bytes: Vec<u8> = raw.iter().flat_map(|raw| raw.to_le_bytes()).collect();
+        for (zero, global, second) in [
+            (None, -300, Second::Mantissa),
+            (Some(200), 0, Second::Nothing),
+            (Some(0), 8000, Second::Mantissa),
+        ] {
+            let map = Map32 {
+                low: context_rule(number).0,
+                mantissa: second == Second::Mantissa,
+                map: std::array::from_fn(|i| (i * 37 % 251) as u8),
+                zero,
+            };
+            let scales: Vec<i16> = (0..raw.len() as i16).map(|i| global + i % 240).collect();
+            let mut out = vec![0; raw.len()];
+            let done = indexes32(&map, &scales, &bytes, &mut out);
+            assert_eq!(done > 0, is_available());
+            for i in 0..done {
+                let wanted = match zero {
+                    Some(zero) if raw[i] & 0x7FFF_FFFF == 0 => zero,
+                    _ => map.map[context(number, second, scales[i], raw[i], 0)],
+                };
+                assert_eq!(out[i], wanted);
             }
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn split16(
         let (p, t) = (pattern16(&predicted[at]), pattern16(&target[at]));
         symbols_of(split, p, t, fractions.map(|fractions| &fractions[at]))
     };
-    split_by(split, groups, &symbols, indexes, slots, raw, patch)
+    split_by(split, groups, symbols, indexes, slots, raw, patch)
 }
 
 /// Takes groups of 4 elements of 32 bits apart.
@@ -60,7 +60,7 @@ pub(super) fn split32(
         let (p, t) = (pattern32(&predicted[at]), pattern32(&target[at]));
         symbols_of(split, p, t, None)
     };
-    split_by(split, groups, &symbols, indexes, slots, raw, patch)
+    split_by(split, groups, symbols, indexes, slots, raw, patch)
 }
 
 /// The patterns of four elements of 16 bits.
@@ -100,7 +100,7 @@ struct Symbols {
 fn split_by(
     split: &Split,
     groups: usize,
-    symbols: &dyn Fn(usize) -> Symbols,
+    symbols: impl Fn(usize) -> Symbols,
     indexes: &[u8],
     slots: &mut [u32],
     raw: &mut BitWriter,
