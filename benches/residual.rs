@@ -33,7 +33,7 @@ const PAIRS: &[(&str, &str)] = &[
 ];
 
 /// How often each step is done.
-const TIMES: u32 = 3;
+const TIMES: u32 = 9;
 
 fn file_of(root: &Path, name: &str) -> PathBuf {
     root.join(name).join("model.safetensors")
