@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use sparse_store::codec::Level;
-use sparse_store::codec::residual::{Prediction, Statistics, decode, encode, is_supported};
+use sparse_store::codec::residual::{Statistics, decode, encode, is_supported};
 use sparse_store::flow::checkout::{self, Request as Checkout};
 use sparse_store::flow::commit::{self, BaseChoice, Report, Request, Signature};
 use sparse_store::flow::read::Rebuilder;
@@ -298,30 +298,19 @@ fn code(targets: &HashMap<String, Tensor>, bases: &HashMap<String, Tensor>) -> O
             if !is_supported(target.shape.dtype, base.is_some()) {
                 continue;
             }
-            let width = target.shape.dtype.block().1 as usize;
-            let step = models::chunk_len(target.shape) * width;
-            let parts = || {
-                target.bytes.chunks(step).enumerate().map(|(n, part)| {
-                    let prediction = base.map_or(Prediction::None, |base| {
-                        Prediction::Same(&base.bytes[n * step..n * step + part.len()])
-                    });
-                    ((n * step / width) as u64, part, prediction)
-                })
-            };
             let Some(mut seen) = Statistics::new(target.shape, Level::Fast, base.is_some()) else {
                 continue;
             };
-            for (first, part, prediction) in parts() {
+            for (first, part, prediction) in models::chunks(target, base) {
                 seen.add(first, part, prediction);
             }
             let model = seen.finish();
-            let mut coded = Vec::new();
-            let mut again = vec![0; step.min(target.bytes.len())];
-            for (first, part, prediction) in parts() {
+            let (mut coded, mut again) = (Vec::new(), Vec::new());
+            for (first, part, prediction) in models::chunks(target, base) {
                 coded.clear();
                 encode(&model, first, part, prediction, &mut coded);
-                let again = &mut again[..part.len()];
-                decode(&model, first, &coded, prediction, again)?;
+                again.resize(part.len(), 0);
+                decode(&model, first, &coded, prediction, &mut again)?;
                 if again != part {
                     return Err("a chunk does not come back".into());
                 }

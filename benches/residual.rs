@@ -9,11 +9,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sparse_store::codec::residual::{
-    Level, Model, Prediction, Statistics, decode, encode, is_supported,
-};
+use sparse_store::codec::residual::{Level, Model, Statistics, decode, encode, is_supported};
 
-use models::{Tensor, chunk_len, read};
+use models::{Tensor, chunks, read};
 
 /// Target, base or nothing.
 const PAIRS: &[(&str, &str)] = &[
@@ -54,11 +52,6 @@ struct Total {
 
 fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Total) {
     let width = tensor.shape.dtype.block().1 as usize;
-    let step = chunk_len(tensor.shape) * width;
-    let predict = |at: usize, len: usize| match base {
-        Some(base) => Prediction::Same(&base.bytes[at..at + len]),
-        None => Prediction::None,
-    };
     total.plain += tensor.bytes.len();
     if !is_supported(tensor.shape.dtype, base.is_some()) {
         total.coded += tensor.bytes.len();
@@ -68,9 +61,8 @@ fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Tot
     let statistics = best(&mut total.add, || {
         let mut statistics =
             Statistics::new(tensor.shape, level, base.is_some()).expect("a supported type");
-        for (n, part) in tensor.bytes.chunks(step).enumerate() {
-            let at = n * step;
-            statistics.add((at / width) as u64, part, predict(at, part.len()));
+        for (first, part, prediction) in chunks(tensor, base) {
+            statistics.add(first, part, prediction);
         }
         statistics
     });
@@ -80,24 +72,21 @@ fn measure(tensor: &Tensor, base: Option<&Tensor>, level: Level, total: &mut Tot
         (model, side)
     });
     total.side += side.len();
-    let mut coded = Vec::new();
-    let mut out = vec![0u8; step.min(tensor.bytes.len())];
+    let (mut coded, mut out) = (Vec::new(), Vec::new());
     let read = if model.is_builtin() {
         model.clone()
     } else {
         Model::parse(tensor.shape, &side).expect("a model parses")
     };
-    for (n, part) in tensor.bytes.chunks(step).enumerate() {
-        let first = (n * step / width) as u64;
-        let prediction = predict(n * step, part.len());
+    for (first, part, prediction) in chunks(tensor, base) {
         best(&mut total.encode, || {
             coded.clear();
             encode(&model, first, part, prediction, &mut coded);
         });
         total.coded += coded.len();
-        let out = &mut out[..part.len()];
+        out.resize(part.len(), 0);
         best(&mut total.decode, || {
-            decode(&read, first, &coded, prediction, out).expect("a chunk decodes");
+            decode(&read, first, &coded, prediction, &mut out).expect("a chunk decodes");
         });
         assert!(out == part, "decoded bytes differ");
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use sparse_store::codec::residual::TensorShape;
+use sparse_store::codec::residual::{Prediction, TensorShape};
 use store_format::dtype::DType;
 
 /// A tensor of a file.
@@ -50,11 +50,27 @@ pub fn read(path: &Path) -> HashMap<String, Tensor> {
 }
 
 /// Elements of a chunk: whole rows, at most 2^20.
-pub fn chunk_len(shape: TensorShape) -> usize {
+fn chunk_len(shape: TensorShape) -> usize {
     let most = 1u64 << 20;
     (if shape.cols == 0 || shape.cols > most {
         most
     } else {
         most / shape.cols * shape.cols
     }) as usize
+}
+
+/// The chunks of a tensor: first element, bytes, and what the base says of them.
+pub fn chunks<'a>(
+    tensor: &'a Tensor,
+    base: Option<&'a Tensor>,
+) -> impl Iterator<Item = (u64, &'a [u8], Prediction<'a>)> {
+    let width = tensor.shape.dtype.block().1 as usize;
+    let step = chunk_len(tensor.shape) * width;
+    tensor.bytes.chunks(step).enumerate().map(move |(n, part)| {
+        let at = n * step;
+        let prediction = base.map_or(Prediction::None, |base| {
+            Prediction::Same(&base.bytes[at..at + part.len()])
+        });
+        ((at / width) as u64, part, prediction)
+    })
 }

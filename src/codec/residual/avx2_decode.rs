@@ -1,12 +1,12 @@
 //! Decoding with 256-bit vectors. Every function has a plain twin that gives the same results.
 //!
-//! May use: `kernel`, `rans`, `table`. Must never read or write outside its slices,
+//! May use: `avx2_encode`, `kernel`, `rans`, `table`. Must never read or write outside its slices,
 //! whatever the coded bytes say: each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::look_up;
+use super::avx2_encode::{SWAP_MIDDLE, look_up};
 use super::kernel::{Map16, STEP_BYTES, is_available, largest};
 use super::rans::{LANES, Stream};
 use super::table::Tables;
@@ -181,8 +181,6 @@ pub(super) fn indexes16(
 /// at least as many elements predicted.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>, out: &mut [u8]) {
-    /// Halves of two vectors, packed in each half, back in order.
-    const IN_ORDER: i32 = 0b11_01_10_00;
     let magnitude = _mm256_set1_epi16(0x7FFF);
     let nothing = _mm256_setzero_si256();
     let low = _mm256_set1_epi16(map.low);
@@ -210,7 +208,7 @@ unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>,
         };
         for at in (0..out.len()).step_by(32) {
             let ((a, none_a), (b, none_b)) = (distance(at), distance(at + 16));
-            let context = _mm256_permute4x64_epi64::<IN_ORDER>(_mm256_packs_epi16(a, b));
+            let context = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(_mm256_packs_epi16(a, b));
             let context = _mm256_max_epi8(context, nothing);
             let context = _mm256_min_epi8(context, _mm256_set1_epi8(31));
             let mut index = _mm256_blendv_epi8(
@@ -220,7 +218,7 @@ unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>,
             );
             if let Some(zero) = map.zero {
                 let none = _mm256_packs_epi16(none_a, none_b);
-                let none = _mm256_permute4x64_epi64::<IN_ORDER>(none);
+                let none = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(none);
                 index = _mm256_blendv_epi8(index, _mm256_set1_epi8(zero as i8), none);
             }
             _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);

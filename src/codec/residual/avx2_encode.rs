@@ -28,6 +28,10 @@ static COMPACT: [[u32; 8]; 256] = {
     table
 };
 
+/// For `_mm256_permute4x64_epi64`: what was packed half by half is in order again, and what will
+/// be unpacked half by half comes out in order.
+pub(super) const SWAP_MIDDLE: i32 = 0b11_01_10_00;
+
 /// Codes whole groups of [`LANES`] slots, the last group first.
 pub(super) fn encode(
     bits: u32,
@@ -428,7 +432,7 @@ unsafe fn split16_steps<const COUNTING: bool>(
             } else {
                 front = look_up(table, front);
                 back = look_up(table, back);
-                let absent = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(
+                let absent = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(_mm256_packs_epi32(
                     _mm256_cmpeq_epi32(front, zero),
                     _mm256_cmpeq_epi32(back, zero),
                 ));

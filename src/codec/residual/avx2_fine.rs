@@ -1,12 +1,13 @@
 //! Predictions of 16-bit elements that have a fraction, with 256-bit vectors. Every function has a
 //! plain twin that gives the same results.
 //!
-//! May use: `kernel`. Must never read or write outside its slices; each block of unsafe code
-//! states why it does not.
+//! May use: `avx2_encode`, `kernel`. Must never read or write outside its slices; each block of
+//! unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::x86_64::*;
 
+use super::avx2_encode::SWAP_MIDDLE;
 use super::kernel::{MapFine, is_available};
 
 /// Rounds whole groups of 16 predictions: the bits of elements, and what lies beyond.
@@ -43,7 +44,7 @@ unsafe fn rounded16_steps(patterns: &[u32], elements: &mut [u8], fractions: &mut
         (_mm256_or_si256(sign, whole), fraction)
     };
     // Both hold 16 bits a lane, so nothing saturates.
-    let narrow = |a, b| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
+    let narrow = |a, b| _mm256_permute4x64_epi64::<SWAP_MIDDLE>(_mm256_packus_epi32(a, b));
     // SAFETY: each step reads 16 patterns and writes 32 bytes of elements and 16 fractions at
     // places below the common length.
     unsafe {
@@ -152,11 +153,11 @@ unsafe fn indexes_fine_steps(
         for at in (0..out.len()).step_by(32) {
             let ((context_a, none_a), (context_b, none_b)) = (context(at), context(at + 16));
             let context = _mm256_packus_epi16(context_a, context_b);
-            let context = _mm256_permute4x64_epi64::<0b11_01_10_00>(context);
+            let context = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(context);
             let mut index = table_of(&tables, context);
             if let Some(zero) = map.zero {
                 let none = _mm256_packs_epi16(none_a, none_b);
-                let none = _mm256_permute4x64_epi64::<0b11_01_10_00>(none);
+                let none = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(none);
                 index = _mm256_blendv_epi8(index, _mm256_set1_epi8(zero as i8), none);
             }
             _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);

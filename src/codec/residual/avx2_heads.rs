@@ -1,14 +1,14 @@
 //! 16-bit heads without a prediction, with 256-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or write outside its slices; each
-//! block of unsafe code states why it does not.
+//! May use: `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or write outside its
+//! slices; each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::{Raw, lanes64, look_up};
-use super::avx2_join16::{TO_QUARTERS, take_four};
+use super::avx2_encode::{Raw, SWAP_MIDDLE, lanes64, look_up};
+use super::avx2_join16::take_four;
 use super::bits::BitWriter;
 use super::kernel::{Heads, RAW_BYTES, is_available, largest};
 
@@ -23,6 +23,8 @@ pub(super) fn split_heads(
 ) -> usize {
     let len = indexes.len().min(heads.len() / 2).min(slots.len()) / 16 * 16;
     let inside = usize::from(largest(&indexes[..len])) < split.tables.count();
+    // Places are counted modulo 2^16: beyond this the twin would find others.
+    let inside = inside && split.lowest <= 0x7FFF;
     if !is_available() || !inside || split.tables.alphabet() != 256 || split.low > 8 {
         return 0;
     }
@@ -90,7 +92,7 @@ unsafe fn split_steps<const COUNTING: bool>(
                 continue;
             }
             let mut slot = gather(code);
-            let absent = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(
+            let absent = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(_mm256_packs_epi32(
                 _mm256_cmpeq_epi32(slot[0], zero),
                 _mm256_cmpeq_epi32(slot[1], zero),
             ));
@@ -176,7 +178,7 @@ unsafe fn join_steps<const NARROW: bool>(
     unsafe {
         while at < symbols.len() && bits / 8 + RAW_BYTES <= raw.len() {
             let symbol = _mm256_loadu_si256(symbols.as_ptr().add(at).cast());
-            let symbol = _mm256_permute4x64_epi64::<TO_QUARTERS>(symbol);
+            let symbol = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(symbol);
             let without = _mm256_or_si256(
                 _mm256_cmpeq_epi8(symbol, zero),
                 _mm256_cmpeq_epi8(symbol, _mm256_set1_epi8(-1)),
@@ -236,7 +238,7 @@ unsafe fn raw_of<const NARROW: bool>(
                 let [first, third, second, fourth] = lanes64(mask);
                 take_four(raw, [first, second, third, fourth], position)
             };
-            let low = _mm256_permute4x64_epi64::<TO_QUARTERS>(low);
+            let low = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(low);
             [
                 _mm256_unpacklo_epi8(low, zero),
                 _mm256_unpackhi_epi8(low, zero),

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::{lanes16, lanes64};
+use super::avx2_encode::{SWAP_MIDDLE, lanes16, lanes64};
 use super::kernel::{Join, RAW_BYTES, is_available};
 
 /// Puts elements together in whole groups of 16 until one needs the twin or the end of the raw
@@ -131,9 +131,6 @@ fn twice(table: &[u8; 16]) -> __m256i {
 /// halves unpack to elements in theirs.
 const QUARTERS: [usize; 4] = [0, 16, 8, 24];
 
-/// What `_mm256_permute4x64_epi64` wants for that order.
-pub(super) const TO_QUARTERS: i32 = 0b11_01_10_00;
-
 /// Puts 32 elements together that have small differences or, few of them, a changed sign. `false`
 /// where others are among them or the end of the raw bits is near: then nothing is done.
 ///
@@ -156,7 +153,7 @@ unsafe fn two_groups<const NARROW: bool>(
     // `RAW_BYTES` are left: 32 times at most 10 bits, and the width of the last load.
     unsafe {
         let symbol = _mm256_loadu_si256(parts.symbols.as_ptr().add(at).cast());
-        let symbol = _mm256_permute4x64_epi64::<TO_QUARTERS>(symbol);
+        let symbol = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(symbol);
         let predicted = parts.predicted.as_ptr().add(2 * at).cast::<__m256i>();
         let p = [
             _mm256_loadu_si256(predicted),
@@ -244,7 +241,7 @@ unsafe fn raw_of<const NARROW: bool>(
         if NARROW {
             let [first, third, second, fourth] = lanes64(mask);
             let bits = take_four(raw, [first, second, third, fourth], position);
-            [_mm256_permute4x64_epi64::<TO_QUARTERS>(bits), zero]
+            [_mm256_permute4x64_epi64::<SWAP_MIDDLE>(bits), zero]
         } else {
             let is_wide = _mm256_cmpgt_epi8(rank, ranks.wide);
             let ninth = _mm256_and_si256(is_wide, _mm256_set1_epi8(1));
@@ -364,7 +361,8 @@ pub(super) unsafe fn take_four(raw: &[u8], masks: [u64; 4], position: &mut usize
 ///
 /// # Safety
 /// As [`steps`], with 16 elements from `at` on.
-#[cold]
+// Apart, so that the common step keeps its registers.
+#[inline(never)]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn group(
     join: &Join,

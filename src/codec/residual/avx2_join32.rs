@@ -65,7 +65,7 @@ unsafe fn steps(
             // SAFETY: 8 elements from `at` on are there, and the raw bits of as many.
             unsafe {
                 let is_small = is_whole
-                    && small_group(join, &parts, number, predicted, at, &mut bits, out, patch);
+                    && small_group(join, &parts, symbols, predicted, at, &mut bits, out, patch);
                 if !is_small {
                     group(join, symbols, predicted, at, &mut bits, out, patch);
                 }
@@ -83,11 +83,10 @@ struct Parts {
     factor: [u8; GROUPS],
     raw: [u8; GROUPS],
     negative: [i8; GROUPS],
-    /// Those of a changed sign, whose raw bits are a mantissa; hot ones; the escape.
+    /// Sets of 8 each: those of a changed sign, whose raw bits are a mantissa; hot ones; escapes.
     flips: [u8; 4],
     hot: [u8; 4],
     escapes: [u8; 4],
-    symbols: [u8; GROUPS],
 }
 
 impl Parts {
@@ -112,8 +111,7 @@ impl Parts {
             let raw = _mm256_blendv_epi8(raw, byte(MANTISSA - 1), is_linear);
             let factor = _mm256_blendv_epi8(_mm256_add_epi8(parity, byte(2)), rank, is_size);
             let factor = _mm256_blendv_epi8(factor, _mm256_sub_epi8(rank, linear), is_linear);
-            // Where the sign changes or nothing of this holds, by symbol: those are beyond 127 at
-            // most after the last that is kept.
+            // After the symbols that keep the sign come 20 that change it, the escape, hot ones.
             let beyond = _mm256_subs_epu8(symbol, byte(2 * join.moves as i8));
             let is_kept = _mm256_cmpeq_epi8(beyond, zero);
             let is_escape = _mm256_cmpeq_epi8(beyond, byte(21));
@@ -125,7 +123,6 @@ impl Parts {
             _mm256_storeu_si256(self.factor.as_mut_ptr().cast(), factor);
             _mm256_storeu_si256(self.raw.as_mut_ptr().cast(), raw);
             _mm256_storeu_si256(self.negative.as_mut_ptr().cast(), negative);
-            _mm256_storeu_si256(self.symbols.as_mut_ptr().cast(), symbol);
             let escapes = _mm256_movemask_epi8(is_escape) as u32;
             let hot = _mm256_movemask_epi8(is_hot) as u32;
             let kept = _mm256_movemask_epi8(is_kept) as u32;
@@ -140,7 +137,7 @@ impl Parts {
 /// prediction of zero: then nothing is done.
 ///
 /// # Safety
-/// As [`steps`], with 8 elements from `at` on, 32 from the multiple of 32 below, and
+/// As [`steps`], with 8 elements from `at` on, the parts of the 32 among which they lie, and
 /// [`RAW_BYTES`] raw bytes.
 #[inline]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
@@ -148,7 +145,7 @@ impl Parts {
 unsafe fn small_group(
     join: &Join,
     parts: &Parts,
-    number: usize,
+    symbols: &[u8],
     predicted: &[u8],
     at: usize,
     position: &mut usize,
@@ -158,7 +155,8 @@ unsafe fn small_group(
     let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
     let zero = _mm256_setzero_si256();
     let one = _mm256_set1_epi32(1);
-    let lane = 8 * number;
+    let lane = at % GROUPS;
+    let number = lane / 8;
     // SAFETY: reads and writes 8 elements from `at` on and as many of the parts; tables of 256 are
     // indexed by a byte; two elements have at most 46 raw bits, and four loads of 8 bytes begin
     // at most 3 * 46 bits after `position`.
@@ -181,9 +179,8 @@ unsafe fn small_group(
         let negative = _mm_loadl_epi64(parts.negative.as_ptr().add(lane).cast());
         let mut negative = _mm256_cvtepi8_epi32(negative);
         if parts.hot[number] != 0 {
-            let symbol = load(parts.symbols.as_ptr());
+            let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols.as_ptr().add(at).cast()));
             let is_hot = _mm256_cmpgt_epi32(symbol, _mm256_set1_epi32(2 * join.moves as i32 + 21));
-            // The upper bit says what the difference's sign is.
             let hot = look_up(join.places.hot.as_ptr().cast(), symbol);
             start = _mm256_blendv_epi8(start, _mm256_abs_epi32(hot), is_hot);
             negative = _mm256_blendv_epi8(negative, _mm256_srai_epi32::<31>(hot), is_hot);
@@ -225,7 +222,8 @@ fn put_patches(
 ///
 /// # Safety
 /// As [`steps`], with 8 elements from `at` on and [`RAW_BYTES`] raw bytes.
-#[cold]
+// Apart, so that the common step keeps its registers.
+#[inline(never)]
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn group(
     join: &Join,

@@ -1,13 +1,13 @@
 //! 32-bit elements with 256-bit vectors. Every function has a plain twin that gives the same
 //! results.
 //!
-//! May use: `bits`, `kernel`. Must never read or write outside its slices; each block of unsafe
-//! code states why it does not.
+//! May use: `avx2_encode`, `avx2_fine`, `bits`, `kernel`. Must never read or write outside its
+//! slices; each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
-use super::avx2_encode::{Raw, lanes64, look_up, ranks};
+use super::avx2_encode::{Raw, SWAP_MIDDLE, lanes64, look_up, ranks};
 use super::avx2_fine::{by_sixteen, table_of};
 use super::bits::BitWriter;
 use super::kernel::{Coded, Map32, Split, is_available, largest};
@@ -27,8 +27,6 @@ pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut
 /// The instructions of [`is_available`]; slices of equal length in elements, a multiple of 32.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) {
-    /// Halves of two vectors, packed in each half, back in order.
-    const IN_ORDER: i32 = 0b11_01_10_00;
     let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
     let low = _mm256_set1_epi16(map.low as i16);
     let seconds = _mm256_set1_epi16(if map.mantissa { 3 } else { 0 });
@@ -45,14 +43,14 @@ unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &m
             let b = _mm256_and_si256(_mm256_loadu_si256(from.add(1)), magnitude);
             let upper = _mm256_packus_epi32(_mm256_srli_epi32::<21>(a), _mm256_srli_epi32::<21>(b));
             // The exponent, and below it two bits of the mantissa.
-            let upper = _mm256_permute4x64_epi64::<IN_ORDER>(upper);
+            let upper = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(upper);
             let scale = _mm256_loadu_si256(scales.as_ptr().add(at).cast());
             let scale = _mm256_srai_epi16::<2>(_mm256_sub_epi16(scale, low));
             let distance = _mm256_sub_epi16(scale, _mm256_srli_epi16::<2>(upper));
             let distance = _mm256_min_epi16(_mm256_max_epi16(distance, zero), last);
             let second = _mm256_and_si256(upper, seconds);
             let none = _mm256_packs_epi32(_mm256_cmpeq_epi32(a, zero), _mm256_cmpeq_epi32(b, zero));
-            let none = _mm256_permute4x64_epi64::<IN_ORDER>(none);
+            let none = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(none);
             (
                 _mm256_or_si256(_mm256_slli_epi16::<2>(distance), second),
                 none,
@@ -61,11 +59,11 @@ unsafe fn indexes32_steps(map: &Map32, scales: &[i16], predicted: &[u8], out: &m
         for at in (0..out.len()).step_by(32) {
             let ((context_a, none_a), (context_b, none_b)) = (context(at), context(at + 16));
             let context = _mm256_packus_epi16(context_a, context_b);
-            let context = _mm256_permute4x64_epi64::<IN_ORDER>(context);
+            let context = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(context);
             let mut index = table_of(&tables, context);
             if let Some(table) = map.zero {
                 let none = _mm256_packs_epi16(none_a, none_b);
-                let none = _mm256_permute4x64_epi64::<IN_ORDER>(none);
+                let none = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(none);
                 index = _mm256_blendv_epi8(index, _mm256_set1_epi8(table as i8), none);
             }
             _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);

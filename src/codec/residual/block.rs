@@ -1,7 +1,7 @@
 //! The directory of a chunk's blocks, and the ways to code a block that need no tables.
 //!
-//! May use: `store_format`, `bits`, `number`, `prediction`, `rans`. A block is never larger than its
-//! plain bytes.
+//! May use: `store_format`, `bits`, `number`, `part`, `prediction`, `rans`. A block is never larger
+//! than its plain bytes.
 
 use std::ops::Range;
 

@@ -106,29 +106,6 @@ pub(super) struct Magnitude {
     pub tail: Planes,
 }
 
-/// Puts heads of two bytes on top of the planes below them.
-fn put_tails(planes: &[&[u8]], heads: &[u8], out: &mut [u8]) {
-    let (heads, _) = heads.as_chunks::<2>();
-    if let [low, high] = planes {
-        // As whole numbers, which becomes vectors.
-        let tails = low.iter().zip(*high);
-        for ((element, (&low, &high)), &head) in
-            out.as_chunks_mut::<4>().0.iter_mut().zip(tails).zip(heads)
-        {
-            let head = u32::from(u16::from_le_bytes(head));
-            *element = (head << 16 | u32::from(high) << 8 | u32::from(low)).to_le_bytes();
-        }
-        return;
-    }
-    let width = planes.len() + 2;
-    for (i, (element, head)) in out.chunks_exact_mut(width).zip(heads).enumerate() {
-        for (byte, plane) in element.iter_mut().zip(planes) {
-            *byte = plane[i];
-        }
-        element[width - 2..].copy_from_slice(head);
-    }
-}
-
 /// A block between two parts.
 struct Lane<'a> {
     block: CodedBlock<'a>,
@@ -420,5 +397,28 @@ impl Magnitude {
             tables,
             tail,
         })
+    }
+}
+
+/// Puts heads of two bytes on top of the planes below them.
+fn put_tails(planes: &[&[u8]], heads: &[u8], out: &mut [u8]) {
+    let (heads, _) = heads.as_chunks::<2>();
+    if let [low, high] = planes {
+        // As whole numbers, which becomes vectors.
+        let tails = low.iter().zip(*high);
+        for ((element, (&low, &high)), &head) in
+            out.as_chunks_mut::<4>().0.iter_mut().zip(tails).zip(heads)
+        {
+            let head = u32::from(u16::from_le_bytes(head));
+            *element = (head << 16 | u32::from(high) << 8 | u32::from(low)).to_le_bytes();
+        }
+        return;
+    }
+    let width = planes.len() + 2;
+    for (i, (element, head)) in out.chunks_exact_mut(width).zip(heads).enumerate() {
+        for (byte, plane) in element.iter_mut().zip(planes) {
+            *byte = plane[i];
+        }
+        element[width - 2..].copy_from_slice(head);
     }
 }

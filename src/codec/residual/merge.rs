@@ -1,7 +1,7 @@
 //! From counts to tables: which contexts share one, and what each costs.
 //!
-//! May use: `prediction`, `table`. Serves encoders only; estimates are floating point and decide sizes, never
-//! decoded bytes.
+//! May use: `part`, `table`. Serves encoders only; estimates are floating point and decide sizes,
+//! never decoded bytes.
 
 use std::sync::LazyLock;
 

@@ -1,7 +1,7 @@
 //! Interleaved range coding with static tables (rANS): the plain version.
 //!
-//! May use: `store_format`, `kernel`, `table`. States are 32 bits in [2^16, 2^32), words 16 bits; element `i` lies on lane
-//! `i mod lanes`. The decoder reads zeros past the end and checks the end once: all lanes back at
+//! May use: `store_format`, `kernel`, `table`. States are 32 bits in [2^16, 2^32), words 16 bits;
+//! element `i` lies on lane `i mod lanes`. The decoder reads zeros past the end and checks the end once: all lanes back at
 //! 2^16 and every word used.
 
 use store_format::FormatError;
