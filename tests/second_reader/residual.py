@@ -158,7 +158,7 @@ class Model:
             must(self.family == "difference", "the built-in model is for differences")
             return
         read = Cursor(side, "side information")
-        must(read.number(1) == 1, "side information is of version 1")
+        must(read.number(1) == 2, "side information is of version 2")
         number = read.number(1)
         must(number & 127 == dtype, "side information is of the tensor's dtype")
         must(dtype in INTEGERS or number >> 7 == predicted, "a model is for a prediction or for none")
@@ -213,7 +213,7 @@ class Model:
     def magnitude(self, read):
         self.flags = read.number(1)
         must(self.flags < 4, "flags are known")
-        self.lowest = read.number(2)
+        self.lowest = signed(read, 2)
         self.read_scales(read)
         self.contexts = table_numbers(read.number(4), 32)
         must(self.contexts[-1] < 40, "tables are few")
@@ -256,9 +256,9 @@ class Model:
         """S of an element, in quarter octaves."""
         S = self.G
         if self.row_scales:
-            S += 2 * self.row_scales[element // self.cols]
+            S += self.row_scales[element // self.cols]
         if self.col_scales:
-            S += 2 * self.col_scales[element % self.cols]
+            S += self.col_scales[element % self.cols]
         return S
 
 
@@ -431,25 +431,28 @@ def magnitude(model, expected, first, begin, n, stream, raw):
     """R7."""
     head_bytes = min(model.width, 2)
     tail_bytes = model.width - head_bytes
-    low = 0 if model.width == 1 else model.mantissa - 8 * tail_bytes - 2
-    coder, bits = Coder(stream, 32), Bits(raw)
+    octave = model.mantissa if model.width == 1 else 2
+    low = model.mantissa - 8 * tail_bytes - octave
+    read = Cursor(raw, "raw bytes")
+    tails = [plane(read, n, table) for table in model.by_plane]
+    coder, bits = Coder(stream, 32), Bits(read.data[read.at :])
     heads = []
     mask = (1 << 8 * head_bytes - 1) - 1
     for i in range(begin, begin + n):
-        context = max(0, min(31, (model.scale(first + i) + 32) >> 1))
-        symbol = coder.symbol(model.tables[model.contexts[context]])
+        S = model.scale(first + i)
+        near = max(0, min(7, (S >> 2) + 4))
+        symbol = coder.symbol(model.tables[model.contexts[8 * (S & 3) + near]])
         if symbol in (0, 255):
             heads.append(None if symbol else 0)
         else:
             v = bits.take(low + 1)
-            value = ((model.lowest + symbol - 1 << low) + (v & (1 << low) - 1)) & mask
+            upper = (S >> 2 << octave) + model.lowest + symbol - 1
+            value = ((upper << low) + (v & (1 << low) - 1)) & mask
             heads.append(v >> low << 8 * head_bytes - 1 | value)
     coder.end()
     bits.end_of_byte()
-    read = Cursor(raw, "raw bytes")
     read.take(bits.bytes_used())
     heads = [read.number(head_bytes) if head is None else head for head in heads]
-    tails = [plane(read, n, table) for table in model.by_plane]
     read.end()
     out = []
     for i, head in enumerate(heads):

@@ -158,16 +158,9 @@ unsafe fn steps<const BITS: i32, const N: usize>(
     done
 }
 
-/// The tables of whole groups of 32 elements, with nothing predicted those of their scales alone;
-/// gives how many elements.
-pub(super) fn indexes16(
-    map: &Map16,
-    scales: &[i16],
-    predicted: Option<&[u8]>,
-    out: &mut [u8],
-) -> usize {
-    let elements = predicted.map_or(scales.len(), |predicted| predicted.len() / 2);
-    let len = scales.len().min(elements).min(out.len()) / 32 * 32;
+/// The tables of whole groups of 32 elements; gives how many elements.
+pub(super) fn indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
+    let len = scales.len().min(predicted.len() / 2).min(out.len()) / 32 * 32;
     if !is_available() {
         return 0;
     }
@@ -180,7 +173,7 @@ pub(super) fn indexes16(
 /// The instructions of [`is_available`]; scales and tables of equal length, a multiple of 32, and
 /// at least as many elements predicted.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
-unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>, out: &mut [u8]) {
+unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) {
     let magnitude = _mm256_set1_epi16(0x7FFF);
     let nothing = _mm256_setzero_si256();
     let low = _mm256_set1_epi16(map.low);
@@ -188,22 +181,15 @@ unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>,
     // SAFETY: `map.map` has 32 bytes; each step reads 32 scales and 64 bytes of elements and
     // writes 32 bytes at places below the common length.
     unsafe {
-        let table = |from: usize| {
-            _mm256_broadcastsi128_si256(_mm_loadu_si128(map.map.as_ptr().add(from).cast()))
-        };
-        let (front, back) = (table(0), table(16));
+        let [front, back] = halves(&map.map);
         // Distances of 16 elements in steps of contexts, and which have a prediction of zero.
         let distance = |at: usize| {
             let scale = _mm256_loadu_si256(scales.as_ptr().add(at).cast());
-            let mut distance = _mm256_sub_epi16(scale, low);
-            let mut none = nothing;
-            if let Some(predicted) = predicted {
-                let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
-                let p = _mm256_and_si256(p, magnitude);
-                let exponent = _mm256_srl_epi16(p, shift);
-                distance = _mm256_sub_epi16(distance, _mm256_slli_epi16::<2>(exponent));
-                none = _mm256_cmpeq_epi16(p, nothing);
-            }
+            let p = _mm256_loadu_si256(predicted.as_ptr().add(2 * at).cast());
+            let p = _mm256_and_si256(p, magnitude);
+            let exponent = _mm256_slli_epi16::<2>(_mm256_srl_epi16(p, shift));
+            let distance = _mm256_sub_epi16(_mm256_sub_epi16(scale, low), exponent);
+            let none = _mm256_cmpeq_epi16(p, nothing);
             (_mm256_srai_epi16::<1>(distance), none)
         };
         for at in (0..out.len()).step_by(32) {
@@ -211,11 +197,7 @@ unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>,
             let context = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(_mm256_packs_epi16(a, b));
             let context = _mm256_max_epi8(context, nothing);
             let context = _mm256_min_epi8(context, _mm256_set1_epi8(31));
-            let mut index = _mm256_blendv_epi8(
-                _mm256_shuffle_epi8(front, context),
-                _mm256_shuffle_epi8(back, context),
-                _mm256_cmpgt_epi8(context, _mm256_set1_epi8(15)),
-            );
+            let mut index = of_32(front, back, context);
             if let Some(zero) = map.zero {
                 let none = _mm256_packs_epi16(none_a, none_b);
                 let none = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(none);
@@ -224,4 +206,25 @@ unsafe fn indexes16_steps(map: &Map16, scales: &[i16], predicted: Option<&[u8]>,
             _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);
         }
     }
+}
+
+/// A table of 32 bytes, laid out for [`of_32`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn halves(table: &[u8; 32]) -> [__m256i; 2] {
+    // SAFETY: both loads lie in the 32 bytes.
+    [0, 16].map(|from| unsafe {
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().add(from).cast()))
+    })
+}
+
+/// Bytes of a table, by indexes below 32.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn of_32(front: __m256i, back: __m256i, index: __m256i) -> __m256i {
+    _mm256_blendv_epi8(
+        _mm256_shuffle_epi8(front, index),
+        _mm256_shuffle_epi8(back, index),
+        _mm256_cmpgt_epi8(index, _mm256_set1_epi8(15)),
+    )
 }

@@ -1,12 +1,13 @@
 //! 16-bit heads without a prediction, with 256-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or write outside its
+//! May use: `avx2_decode`, `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or write outside its
 //! slices; each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
+use super::avx2_decode::{halves, of_32};
 use super::avx2_encode::{Raw, SWAP_MIDDLE, lanes64, look_up};
 use super::avx2_join16::take_four;
 use super::bits::BitWriter;
@@ -16,15 +17,15 @@ use super::kernel::{Heads, RAW_BYTES, is_available, largest};
 pub(super) fn split_heads(
     split: &Heads,
     indexes: &[u8],
+    floors: &[i8],
     heads: &[u8],
     slots: &mut [u32],
     raw: &mut BitWriter,
     escape: &mut dyn FnMut(usize),
 ) -> usize {
     let len = indexes.len().min(heads.len() / 2).min(slots.len()) / 16 * 16;
+    let len = len.min(floors.len() / 16 * 16);
     let inside = usize::from(largest(&indexes[..len])) < split.tables.count();
-    // Places are counted modulo 2^16: beyond this the twin would find others.
-    let inside = inside && split.lowest <= 0x7FFF;
     if !is_available() || !inside || split.tables.alphabet() != 256 || split.low > 8 {
         return 0;
     }
@@ -36,7 +37,7 @@ pub(super) fn split_heads(
         } else {
             split_steps::<false>
         };
-        steps(split, &indexes[..len], heads, slots, raw, escape);
+        steps(split, &indexes[..len], floors, heads, slots, raw, escape);
     }
     len
 }
@@ -44,9 +45,14 @@ pub(super) fn split_heads(
 /// # Safety
 /// As [`split_heads`] has checked.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one step of a loop, its values in registers"
+)]
 unsafe fn split_steps<const COUNTING: bool>(
     split: &Heads,
     indexes: &[u8],
+    floors: &[i8],
     heads: &[u8],
     slots: &mut [u32],
     raw: &mut BitWriter,
@@ -55,6 +61,7 @@ unsafe fn split_steps<const COUNTING: bool>(
     let magnitude = _mm256_set1_epi16(0x7FFF);
     let zero = _mm256_setzero_si256();
     let shift = _mm_cvtsi32_si128(split.low as i32);
+    let lowest = _mm256_set1_epi16(split.lowest);
     let last = _mm256_set1_epi16(255);
     let below = _mm256_set1_epi16(((1u32 << split.low) - 1) as i16);
     let full = _mm256_set1_epi16(((2u32 << split.low) - 1) as i16);
@@ -68,7 +75,11 @@ unsafe fn split_steps<const COUNTING: bool>(
         for at in (0..indexes.len()).step_by(16) {
             let t = _mm256_loadu_si256(heads.as_ptr().add(2 * at).cast());
             let upper = _mm256_srl_epi16(_mm256_and_si256(t, magnitude), shift);
-            let place = _mm256_sub_epi16(upper, _mm256_set1_epi16(split.lowest as i16));
+            // A quarter octave is an upper part. All counts modulo 2^16, but what they stand for
+            // lies nearer than that, so that no place outside the window looks like one inside.
+            let floor = _mm_loadu_si128(floors.as_ptr().add(at).cast());
+            let first = _mm256_add_epi16(lowest, _mm256_cvtepi8_epi16(floor));
+            let place = _mm256_sub_epi16(upper, first);
             let window = _mm256_min_epu16(place, _mm256_set1_epi16(253));
             let inside = _mm256_cmpeq_epi16(window, place);
             let symbol = _mm256_add_epi16(place, _mm256_set1_epi16(1));
@@ -76,29 +87,31 @@ unsafe fn split_steps<const COUNTING: bool>(
             let symbol = _mm256_andnot_si256(_mm256_cmpeq_epi16(t, zero), symbol);
             let row = _mm256_cvtepu8_epi16(_mm_loadu_si128(indexes.as_ptr().add(at).cast()));
             let row = _mm256_slli_epi16::<8>(row);
-            let gather = |code: __m256i| {
+            let wide = |code: __m256i| {
                 let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(code));
-                let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code));
-                [look_up(table, low), look_up(table, high)]
+                [
+                    low,
+                    _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code)),
+                ]
             };
             let code = _mm256_or_si256(row, symbol);
             let place = slots.as_mut_ptr().add(at);
             if COUNTING {
-                let one = _mm256_set1_epi32(1);
-                let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(code));
-                let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(code));
+                let ([low, high], one) = (wide(code), _mm256_set1_epi32(1));
                 _mm256_storeu_si256(place.cast(), _mm256_add_epi32(low, one));
                 _mm256_storeu_si256(place.add(8).cast(), _mm256_add_epi32(high, one));
                 continue;
             }
-            let mut slot = gather(code);
+            let [low, high] = wide(code);
+            let mut slot = [look_up(table, low), look_up(table, high)];
             let absent = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(_mm256_packs_epi32(
                 _mm256_cmpeq_epi32(slot[0], zero),
                 _mm256_cmpeq_epi32(slot[1], zero),
             ));
             let symbol = _mm256_blendv_epi8(symbol, last, absent);
             if _mm256_movemask_epi8(absent) != 0 {
-                slot = gather(_mm256_or_si256(row, symbol));
+                let [low, high] = wide(_mm256_or_si256(row, symbol));
+                slot = [look_up(table, low), look_up(table, high)];
             }
             _mm256_storeu_si256(place.cast(), slot[0]);
             _mm256_storeu_si256(place.add(8).cast(), slot[1]);
@@ -127,16 +140,58 @@ unsafe fn split_steps<const COUNTING: bool>(
     raw.finish();
 }
 
+/// The tables of whole groups of 32 elements, and the floors of their scales; gives how many
+/// elements.
+pub(super) fn indexes_alone(
+    map: &[u8; 32],
+    scales: &[i16],
+    out: &mut [u8],
+    floors: &mut [i8],
+) -> usize {
+    let len = scales.len().min(out.len()).min(floors.len()) / 32 * 32;
+    if !is_available() {
+        return 0;
+    }
+    // SAFETY: the processor has the instructions; the slices hold `len` elements.
+    unsafe { indexes_alone_steps(map, &scales[..len], out, floors) };
+    len
+}
+
+/// # Safety
+/// The instructions of [`is_available`]; a multiple of 32 scales, and room for as many results.
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+unsafe fn indexes_alone_steps(map: &[u8; 32], scales: &[i16], out: &mut [u8], floors: &mut [i8]) {
+    let [front, back] = halves(map);
+    let whole = _mm256_set1_epi8(!3);
+    // SAFETY: each step reads 32 scales and writes 32 bytes twice, at places below their number.
+    unsafe {
+        for at in (0..scales.len()).step_by(32) {
+            let scale = |from: usize| _mm256_loadu_si256(scales.as_ptr().add(at + from).cast());
+            let scale = _mm256_packs_epi16(scale(0), scale(16));
+            let scale = _mm256_permute4x64_epi64::<SWAP_MIDDLE>(scale);
+            let floor = _mm256_and_si256(scale, whole);
+            _mm256_storeu_si256(floors.as_mut_ptr().add(at).cast(), floor);
+            let near = _mm256_add_epi8(floor, _mm256_set1_epi8(16));
+            let near = _mm256_max_epi8(near, _mm256_setzero_si256());
+            let near = _mm256_min_epi8(near, _mm256_set1_epi8(28));
+            let place = _mm256_or_si256(near, _mm256_andnot_si256(whole, scale));
+            let index = of_32(front, back, place);
+            _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), index);
+        }
+    }
+}
+
 /// Puts groups of 32 heads together, escapes as zeros, until the end of the raw bits is near;
 /// gives how many, and moves `position`, in bits.
 pub(super) fn join_heads(
     join: &Heads,
     symbols: &[u8],
+    floors: &[i8],
     raw: &[u8],
     position: &mut usize,
     out: &mut [u8],
 ) -> usize {
-    let len = symbols.len().min(out.len() / 2) / 32 * 32;
+    let len = symbols.len().min(floors.len()).min(out.len() / 2) / 32 * 32;
     if !is_available() || join.low > 8 {
         return 0;
     }
@@ -144,20 +199,21 @@ pub(super) fn join_heads(
     // as many raw bits as the function supposes.
     unsafe {
         if join.low <= 6 {
-            join_steps::<true>(join, &symbols[..len], raw, position, out)
+            join_steps::<true>(join, &symbols[..len], floors, raw, position, out)
         } else {
-            join_steps::<false>(join, &symbols[..len], raw, position, out)
+            join_steps::<false>(join, &symbols[..len], floors, raw, position, out)
         }
     }
 }
 
 /// # Safety
-/// The instructions of [`is_available`]; `symbols` has a multiple of 32, `out` at least as many
-/// elements; at most 9 raw bits an element, with `NARROW` at most 7.
+/// The instructions of [`is_available`]; `symbols` has a multiple of 32, `floors` and `out` at
+/// least as many elements; at most 9 raw bits an element, with `NARROW` at most 7.
 #[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn join_steps<const NARROW: bool>(
     join: &Heads,
     symbols: &[u8],
+    floors: &[i8],
     raw: &[u8],
     position: &mut usize,
     out: &mut [u8],
@@ -168,7 +224,7 @@ unsafe fn join_steps<const NARROW: bool>(
     let to_top = _mm_cvtsi32_si128(15 - join.low as i32);
     let full = (2u32 << join.low) - 1;
     let below = _mm256_set1_epi16((full >> 1) as i16);
-    let before = _mm256_set1_epi16((join.lowest as i16).wrapping_sub(1));
+    let before = _mm256_set1_epi16(join.lowest.wrapping_sub(1));
     // A place of its own, which the compiler keeps in a register.
     let mut bits = *position;
     let mut at = 0;
@@ -193,7 +249,9 @@ unsafe fn join_steps<const NARROW: bool>(
             ];
             let lows = raw_of::<NARROW>(raw, full, without, &mut bits);
             for half in 0..2 {
-                let upper = _mm256_sll_epi16(_mm256_add_epi16(symbols[half], before), shift);
+                let floor = _mm_loadu_si128(floors.as_ptr().add(at + 16 * half).cast());
+                let first = _mm256_add_epi16(before, _mm256_cvtepi8_epi16(floor));
+                let upper = _mm256_sll_epi16(_mm256_add_epi16(symbols[half], first), shift);
                 let size = _mm256_or_si256(upper, _mm256_and_si256(lows[half], below));
                 // The sign lies above the low bits, all else that moves up with it does not count.
                 let sign = _mm256_sll_epi16(lows[half], to_top);

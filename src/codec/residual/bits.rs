@@ -15,6 +15,14 @@ pub(super) struct BitWriter {
 }
 
 impl BitWriter {
+    /// Bits that follow whole bytes.
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
+
     /// Appends the low `count` bits of `value`, whose other bits are ignored; at most 56.
     #[inline]
     pub fn put(&mut self, value: u64, count: u32) {

@@ -265,7 +265,7 @@ impl Difference {
         let number = self.alphabet.number;
         let mut done = 0;
         if let Some(map) = &fast.map {
-            done = kernel::indexes16(map, part.scales, Some(part.predicted), out);
+            done = kernel::indexes16(map, part.scales, part.predicted, out);
         } else if let (Some(map), Some(fractions)) = (&fast.fine, part.fractions) {
             done = kernel::indexes_fine(map, part.scales, part.predicted, fractions, out);
         } else if number.bytes == 4 && !self.fraction {

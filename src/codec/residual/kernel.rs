@@ -88,10 +88,15 @@ pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables)
 }
 
 door! {
-    /// The tables of 16-bit elements; `predicted` holds two bytes an element, and where there is
-    /// nothing predicted scales alone choose.
-    indexes16(map: &Map16, scales: &[i16], predicted: Option<&[u8]>, out: &mut [u8])
+    /// The tables of 16-bit elements; `predicted` holds two bytes an element.
+    indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8])
     in avx2_decode, neon_context
+}
+door! {
+    /// The tables of elements without a prediction, and the floors of their scales; `map` is the
+    /// table of each scale from -16 on, and other octaves have that of the nearest.
+    indexes_alone(map: &[u8; 32], scales: &[i16], out: &mut [u8], floors: &mut [i8])
+    in avx2_heads, neon_heads
 }
 door! {
     /// The tables of 16-bit elements whose prediction has a fraction.
@@ -134,14 +139,14 @@ door! {
 }
 door! {
     /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
-    split_heads(split: &Heads, indexes: &[u8], heads: &[u8], slots: &mut [u32],
+    split_heads(split: &Heads, indexes: &[u8], floors: &[i8], heads: &[u8], slots: &mut [u32],
                 raw: &mut BitWriter, escape: &mut dyn FnMut(usize)) in avx2_heads, neon_heads
 }
 door! {
     /// Puts 16-bit heads together, escapes as zeros, until the end of the raw bits is near; moves
     /// `position`, in bits.
-    join_heads(join: &Heads, symbols: &[u8], raw: &[u8], position: &mut usize, out: &mut [u8])
-    in avx2_heads, neon_heads
+    join_heads(join: &Heads, symbols: &[u8], floors: &[i8], raw: &[u8], position: &mut usize,
+               out: &mut [u8]) in avx2_heads, neon_heads
 }
 door! {
     /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
@@ -164,18 +169,6 @@ door! {
 pub(super) fn largest(bytes: &[u8]) -> u8 {
     // A plain fold becomes vectors, a search that may stop early does not.
     bytes.iter().fold(0, |most, &byte| most.max(byte))
-}
-
-/// How many bytes are `wanted`.
-pub(super) fn count(bytes: &[u8], wanted: u8) -> usize {
-    // Sums of bytes become vectors; none of so few overflows.
-    bytes
-        .chunks(128)
-        .map(|part| {
-            let sum = part.iter().fold(0u8, |sum, &b| sum + u8::from(b == wanted));
-            usize::from(sum)
-        })
-        .sum()
 }
 
 /// One coded element: its slot, and its raw bits and their number.
@@ -381,8 +374,8 @@ pub(super) struct Join<'a> {
 pub(super) struct Heads<'a> {
     /// Raw bits beside the sign.
     pub low: u32,
-    /// The upper part that symbol 1 stands for.
-    pub lowest: u16,
+    /// The place that symbol 1 stands for.
+    pub lowest: i16,
     pub tables: &'a Tables,
 }
 
@@ -408,10 +401,14 @@ pub(super) struct Split<'a> {
 mod tests {
     use store_format::dtype::DType;
 
+    use super::super::block::CodedBlock;
     use super::super::difference::{Second, context, context_rule};
+    use super::super::magnitude::{Head, Magnitude};
     use super::super::number;
+    use super::super::planes::Planes;
     use super::super::prediction::{Prediction, element};
     use super::super::rans;
+    use super::super::scale::Scales;
     use super::super::tests::plainly;
     use super::*;
 
@@ -511,6 +508,52 @@ mod tests {
                 };
                 assert_eq!(out[i], wanted);
             }
+        }
+    }
+
+    #[test]
+    fn heads_of_any_scale_are_coded_as_the_plain_code_does() {
+        let number = Number::of(DType::Bf16).unwrap();
+        let mut next = numbers();
+        for lowest in [i16::MIN, -300, 0, 400, i16::MAX] {
+            let mut frequencies = [2; 256];
+            // Some symbols are absent, so that what they stand for escapes.
+            (frequencies[0], frequencies[17], frequencies[18]) = (4, 0, 0);
+            frequencies[255] = 2048 - frequencies[..255].iter().sum::<u16>();
+            let row: Vec<i16> = (0..4096 + 45).map(|_| (next() % 121) as i16 - 60).collect();
+            let model = Magnitude {
+                head: Head::of(number),
+                lowest,
+                scales: Scales {
+                    rows: vec![-60, -7, 0, 60],
+                    row_len: row.len() as u64,
+                    columns: row,
+                    global: 0,
+                },
+                map: std::array::from_fn(|context| context as u8),
+                tables: Tables::new(11, 256, &frequencies.repeat(32)),
+                tail: Planes { tables: Vec::new() },
+            };
+            let target: Vec<u8> = patterns(4 * (4096 + 45))
+                .iter()
+                .flat_map(|pattern| (*pattern as u16).to_le_bytes())
+                .collect();
+            let code = || model.encode(0, &target);
+            let (stream, raw) = code();
+            assert!((stream.clone(), raw.clone()) == plainly(code));
+            let decode = || {
+                let mut out = vec![0; target.len()];
+                let block = CodedBlock {
+                    first: 0,
+                    decoder: rans::Decoder::new(&stream, LANES).unwrap(),
+                    raw: &raw,
+                    prediction: Prediction::None,
+                    out: &mut out,
+                };
+                model.decode([block]).map(|()| out)
+            };
+            assert!(decode().unwrap() == target);
+            assert!(plainly(decode).unwrap() == target);
         }
     }
 

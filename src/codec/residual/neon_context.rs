@@ -9,27 +9,17 @@ use std::arch::aarch64::*;
 
 use super::kernel::{Map16, Map32, MapFine};
 
-/// The tables of whole groups of 8 elements, with nothing predicted those of their scales alone;
-/// gives how many elements.
-pub(super) fn indexes16(
-    map: &Map16,
-    scales: &[i16],
-    predicted: Option<&[u8]>,
-    out: &mut [u8],
-) -> usize {
+/// The tables of whole groups of 8 elements; gives how many elements.
+pub(super) fn indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {
     let (scales, _) = scales.as_chunks::<8>();
-    let predicted = predicted.map(|predicted| predicted.as_chunks::<16>().0);
+    let (predicted, _) = predicted.as_chunks::<16>();
     let (out, _) = out.as_chunks_mut::<8>();
-    let mut groups = scales.len().min(out.len());
-    if let Some(predicted) = predicted {
-        groups = groups.min(predicted.len());
-    }
+    let groups = scales.len().min(predicted.len()).min(out.len());
     // SAFETY: every load and store is of an array of its length; `map.map` has 32 bytes.
     unsafe {
         let tables = vld1q_u8_x2(map.map.as_ptr());
         for (n, (scales, out)) in scales.iter().zip(out).take(groups).enumerate() {
-            let p = predicted.map_or(&[0; 16], |predicted| &predicted[n]);
-            let size = size16(p);
+            let size = size16(&predicted[n]);
             let distance = distance16(scales, size, map.mantissa, map.low);
             let index = vqtbl2_u8(tables, vqmovun_s16(distance));
             vst1_u8(out.as_mut_ptr(), or_zero(index, size, map.zero));

@@ -6,7 +6,7 @@ use super::kernel;
 use super::number::Number;
 use super::part::PART;
 use super::prediction::Prediction;
-use super::scale::{GLOBAL_MAX, SCALES_MAX, STEPS_MAX};
+use super::scale::{GLOBAL_MAX, SCALE_MAX, SCALES_MAX};
 
 /// Elements of a run of the sample.
 const RUN: u64 = 1024;
@@ -45,10 +45,23 @@ pub(super) struct Sums {
     /// Empty where columns have no scale.
     pub columns: Vec<Mean>,
     row_len: u64,
+    detail: Detail,
+}
+
+/// What sums are for, which says at how much of a tensor they look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// The size of all alone.
+    All,
+    /// Rows and columns too, each from a part of its elements.
+    Part,
+    /// Rows and columns, each from all its elements.
+    Whole,
 }
 
 impl Sums {
-    pub fn new(rows: u64, row_len: u64, wanted: bool) -> Self {
+    pub fn new(rows: u64, row_len: u64, detail: Detail) -> Self {
+        let wanted = detail != Detail::All;
         let by_row = wanted && (2..=SCALES_MAX).contains(&rows) && row_len >= 8;
         let by_column = wanted && (2..=SCALES_MAX).contains(&row_len) && rows >= 8;
         let of = |is: bool, count: u64| vec![Mean::default(); if is { count as usize } else { 0 }];
@@ -57,6 +70,7 @@ impl Sums {
             rows: of(by_row, rows),
             columns: of(by_column, row_len),
             row_len,
+            detail,
         }
     }
 
@@ -102,11 +116,14 @@ impl Sums {
     /// Of how many groups of 16 elements of a row one is looked at, and whether for the columns:
     /// then all are, but in few of many rows.
     fn group_step(&self, row: u64, run: usize) -> (usize, bool) {
+        if self.detail == Detail::Whole {
+            return (1, true);
+        }
         let rows = self.rows.len();
         let of_columns = match rows {
             0..256 => 1,
-            256..1024 => 4,
-            _ => 8,
+            256..1024 => 2,
+            _ => 4,
         };
         if !self.columns.is_empty() && row.is_multiple_of(of_columns) {
             (1, true)
@@ -338,22 +355,23 @@ pub(super) fn global_scale(number: Number, mean: f32) -> i16 {
 
 /// A scale for a few elements.
 pub(super) fn guess_scale(number: Number, target: &[u8], prediction: Prediction) -> i16 {
-    let mut sums = Sums::new(1, u64::MAX, false);
+    let mut sums = Sums::new(1, u64::MAX, Detail::All);
     sums.add(number, 0, target, prediction);
     global_scale(number, sums.all.value())
 }
 
-/// Half octaves by which means differ from a reference.
-pub(super) fn steps(means: &[Mean], reference: f32) -> Vec<i16> {
+/// Quarter octaves by which means differ from a reference, in steps of one or two.
+pub(super) fn quarters(means: &[Mean], reference: f32, step: i16) -> Vec<i16> {
     means
         .iter()
         .map(|mean| {
             let value = mean.value();
             if value > 0.0 && reference > 0.0 {
-                let steps = (2.0 * (value / reference).log2()).round();
-                (steps as i16).clamp(-STEPS_MAX, STEPS_MAX)
+                let most = f32::from(SCALE_MAX / step);
+                let steps = 4.0 / f32::from(step) * (value / reference).log2();
+                step * steps.round().clamp(-most, most) as i16
             } else {
-                -STEPS_MAX
+                -SCALE_MAX
             }
         })
         .collect()

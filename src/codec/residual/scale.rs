@@ -12,11 +12,15 @@ use super::table::{Tables, normalise};
 /// The most rows, and the most columns, that have scales of their own. Bounds a reader's memory.
 pub(super) const SCALES_MAX: u64 = 1 << 21;
 
-/// Scales of rows and columns are stored in steps of half octaves, at most this many.
-pub(super) const STEPS_MAX: i16 = 60;
+/// Scales of rows and columns lie at most so many quarter octaves to either side.
+pub(super) const SCALE_MAX: i16 = 60;
 
-/// The largest global scale. With it and the steps no sum leaves 16 bits.
+/// The largest global scale. With it and those of rows and columns no sum leaves 16 bits.
 pub(super) const GLOBAL_MAX: i16 = 8000;
+
+/// Flags of side information: there are scales of rows, of columns.
+pub(super) const ROWS: u8 = 1;
+pub(super) const COLUMNS: u8 = 2;
 
 /// Logarithm of the sum of the frequencies of a table of scales.
 const BITS: u32 = 8;
@@ -68,15 +72,49 @@ impl Scales {
             column = 0;
         }
     }
+
+    /// Which scales there are.
+    pub fn flags(&self) -> u8 {
+        let flag = |scales: &[i16], flag| if scales.is_empty() { 0 } else { flag };
+        flag(&self.rows, ROWS) | flag(&self.columns, COLUMNS)
+    }
+
+    /// Appends the scales of rows and columns.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for scales in [&self.rows, &self.columns] {
+            if !scales.is_empty() {
+                write_scales(scales, out);
+            }
+        }
+    }
+
+    /// Reads what [`Scales::write`] wrote of a tensor of `rows`; `flags` says which there are.
+    pub fn read(
+        fields: &mut Fields,
+        flags: u8,
+        rows: u64,
+        row_len: u64,
+    ) -> Result<Self, FormatError> {
+        let mut read = |flag: u8, count: u64| match flags & flag {
+            0 => Ok(Vec::new()),
+            _ => read_scales(fields, count),
+        };
+        Ok(Self {
+            global: 0,
+            rows: read(ROWS, rows)?,
+            columns: read(COLUMNS, row_len)?,
+            row_len,
+        })
+    }
 }
 
-/// Writes steps: as they are or as differences, whichever is smaller.
-pub(super) fn write_steps(steps: &[i16], out: &mut Vec<u8>) {
-    let plain = coded(0, steps.iter().map(|&s| (s + STEPS_MAX) as u8).collect());
+/// Writes scales: as they are or as differences, whichever is smaller.
+fn write_scales(scales: &[i16], out: &mut Vec<u8>) {
+    let plain = coded(0, scales.iter().map(|&s| (s + SCALE_MAX) as u8).collect());
     let mut before = 0;
     let differences = coded(
         1,
-        steps
+        scales
             .iter()
             .map(|&s| {
                 let change = s - before;
@@ -120,8 +158,8 @@ fn coded(kind: u8, symbols: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// Reads `count` steps.
-pub(super) fn read_steps(fields: &mut Fields, count: u64) -> Result<Vec<i16>, FormatError> {
+/// Reads `count` scales.
+fn read_scales(fields: &mut Fields, count: u64) -> Result<Vec<i16>, FormatError> {
     if count > SCALES_MAX {
         return Err(FormatError::TooLarge {
             field: "scales of rows or columns",
@@ -149,21 +187,21 @@ pub(super) fn read_steps(fields: &mut Fields, count: u64) -> Result<Vec<i16>, Fo
         });
     }
     let mut before = 0i16;
-    let mut steps = Vec::with_capacity(symbols.len());
+    let mut scales = Vec::with_capacity(symbols.len());
     for symbol in symbols {
         let symbol = i16::from(symbol);
-        let step = if kind == 0 {
-            symbol - STEPS_MAX
+        let scale = if kind == 0 {
+            symbol - SCALE_MAX
         } else {
             before + ((symbol >> 1) ^ -(symbol & 1))
         };
-        if step.abs() > STEPS_MAX {
+        if scale.abs() > SCALE_MAX {
             return Err(FormatError::Invalid {
-                rule: "a scale of a row or a column is at most 60 half octaves",
+                rule: "a scale of a row or a column is at most 60 quarter octaves",
             });
         }
-        before = step;
-        steps.push(step);
+        before = scale;
+        scales.push(scale);
     }
-    Ok(steps)
+    Ok(scales)
 }

@@ -9,11 +9,9 @@ use super::bits::Fields;
 use super::difference::{BITS, CONTEXTS, Difference, ZERO};
 use super::number::Number;
 use super::rans;
-use super::scale::{GLOBAL_MAX, Scales, read_steps, write_steps};
+use super::scale::{COLUMNS, GLOBAL_MAX, ROWS, Scales};
 use super::table::{TABLES_MAX, Tables};
 
-const ROWS: u8 = 1;
-const COLUMNS: u8 = 2;
 const HOT: u8 = 4;
 const FRACTION: u8 = 8;
 const ZEROS: u8 = 16;
@@ -23,8 +21,7 @@ impl Difference {
     pub fn write(&self, out: &mut Vec<u8>) {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         out.push(
-            flag(!self.scales.rows.is_empty(), ROWS)
-                | flag(!self.scales.columns.is_empty(), COLUMNS)
+            self.scales.flags()
                 | flag(!self.alphabet.hot.is_empty(), HOT)
                 | flag(self.fraction, FRACTION)
                 | flag(self.zeros, ZEROS),
@@ -36,12 +33,7 @@ impl Difference {
                 out.extend_from_slice(&hot.to_le_bytes());
             }
         }
-        for scales in [&self.scales.rows, &self.scales.columns] {
-            if !scales.is_empty() {
-                let steps: Vec<i16> = scales.iter().map(|&s| s / 2).collect();
-                write_steps(&steps, out);
-            }
-        }
+        self.scales.write(out);
         let mut map = [0u8; 16];
         for i in 1..ZERO {
             if self.map[i] != self.map[i - 1] {
@@ -77,18 +69,8 @@ impl Difference {
         } else {
             read_hot(fields, number)?
         };
-        let mut scales = Scales {
-            global,
-            row_len,
-            ..Scales::default()
-        };
-        let doubled = |steps: Vec<i16>| steps.into_iter().map(|s| 2 * s).collect();
-        if flags & ROWS != 0 {
-            scales.rows = doubled(read_steps(fields, rows)?);
-        }
-        if flags & COLUMNS != 0 {
-            scales.columns = doubled(read_steps(fields, row_len)?);
-        }
+        let mut scales = Scales::read(fields, flags, rows, row_len)?;
+        scales.global = global;
         let zeros = flags & ZEROS != 0;
         let (map, count) = read_map(fields.take(16)?, zeros)?;
         let alphabet = Alphabet::new(number, hot);

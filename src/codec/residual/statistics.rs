@@ -12,8 +12,8 @@ use super::number::{self, Number};
 use super::planes::{self, Planes};
 use super::prediction::Prediction;
 use super::rans;
-use super::sample::{Sample, Sums, global_scale, steps};
-use super::scale::{Scales, write_steps};
+use super::sample::{Detail, Sample, Sums, global_scale, quarters};
+use super::scale::Scales;
 use super::table::{Tables, normalise};
 use super::{Level, TensorShape};
 
@@ -34,6 +34,12 @@ const TINY: usize = 1 << 14;
 /// The most elements that hot differences are looked for and counted on.
 const HOT_GLANCE: usize = 4096;
 const HOT_SAMPLE: usize = 60_000;
+
+/// The fewest changes that a scale in quarter octaves serves.
+const FINE_CHANGES: u64 = 512;
+
+/// About how many elements of a sample choose the window of symbols.
+const WINDOW_SAMPLE: usize = 1 << 14;
 
 /// What the first pass over a tensor has seen.
 #[derive(Clone, Debug)]
@@ -66,16 +72,28 @@ impl Statistics {
     #[must_use]
     pub fn new(shape: TensorShape, level: Level, with_prediction: bool) -> Option<Self> {
         let total = shape.elements()?;
-        let scaled = level != Level::Fast;
+        let detail = match level {
+            Level::Fast => Detail::All,
+            Level::Default => Detail::Part,
+            Level::Max => Detail::Whole,
+        };
         let seen = match Family::of(shape.dtype, with_prediction)? {
             Family::Difference(number) => Seen::Difference {
                 number,
-                sums: Sums::new(shape.rows, shape.cols, scaled),
+                sums: Sums::new(shape.rows, shape.cols, detail),
                 sample: Sample::new(number.bytes, total, sample_len(level, total)),
             },
             Family::Magnitude(number) => Seen::Magnitude {
                 number,
-                sums: Sums::new(shape.rows, shape.cols, scaled && number.bytes < 8),
+                sums: Sums::new(
+                    shape.rows,
+                    shape.cols,
+                    if number.bytes < 8 {
+                        detail
+                    } else {
+                        Detail::All
+                    },
+                ),
                 sample: Sample::new(number.bytes, total, sample_len(level, total)),
             },
             Family::Planes { float, width } => Seen::Planes {
@@ -222,30 +240,28 @@ fn smaller(shape: TensorShape, model: Difference, sample: &Sample) -> Model {
     }
 }
 
-/// The scales worth trying: none, rows, rows and columns.
-fn candidates(sums: &Sums, global: i16, row_len: u64) -> Vec<Scales> {
+/// The scales worth trying: none, rows, rows and columns. Those that serve fewer than `fine`
+/// elements are whole half octaves, for their own bits count more.
+fn candidates(sums: &Sums, global: i16, shape: &TensorShape, fine: u64) -> Vec<Scales> {
     let mean = sums.all.value();
-    let doubled = |steps: Vec<i16>| -> Vec<i16> { steps.into_iter().map(|s| 2 * s).collect() };
+    let step = |served: u64| if served < fine { 2 } else { 1 };
     let mut list = vec![Scales {
         global,
-        row_len,
+        row_len: shape.cols,
         ..Scales::default()
     }];
     if !sums.rows.is_empty() {
         list.push(Scales {
-            global,
-            rows: doubled(steps(&sums.rows, mean)),
-            row_len,
-            ..Scales::default()
+            rows: quarters(&sums.rows, mean, step(shape.cols)),
+            ..list[0].clone()
         });
     }
     if !sums.columns.is_empty() {
         // Sums of columns are relative to their rows already.
-        let columns = steps(&sums.columns, 1.0);
-        let moved: i64 = columns.iter().map(|&s| i64::from(s.abs())).sum();
-        if moved * 8 > 3 * columns.len() as i64 {
+        let columns = quarters(&sums.columns, 1.0, step(shape.rows));
+        if columns.iter().any(|&scale| scale != 0) {
             list.push(Scales {
-                columns: doubled(columns),
+                columns,
                 ..list.last().cloned().unwrap_or_default()
             });
         }
@@ -256,12 +272,7 @@ fn candidates(sums: &Sums, global: i16, row_len: u64) -> Vec<Scales> {
 /// Bits that scales take in side information.
 fn scale_bits(scales: &Scales) -> f64 {
     let mut out = Vec::new();
-    for scales in [&scales.rows, &scales.columns] {
-        if !scales.is_empty() {
-            let steps: Vec<i16> = scales.iter().map(|&s| s / 2).collect();
-            write_steps(&steps, &mut out);
-        }
-    }
+    scales.write(&mut out);
     8.0 * out.len() as f64
 }
 
@@ -296,7 +307,7 @@ fn finish_difference(
     let weight = |every: usize| total * every as f64 / sample.len().max(1) as f64;
     let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
     let mut tried: Vec<(f64, Scales)> = Vec::new();
-    let candidates = candidates(sums, global, shape.cols);
+    let candidates = candidates(sums, global, shape, FINE_CHANGES);
     let alone = candidates.len() == 1;
     for scales in candidates {
         model.scales = scales;
@@ -417,7 +428,6 @@ fn finish_magnitude(
 ) -> Magnitude {
     let head = Head::of(number);
     let weight = shape.elements().unwrap_or(0) as f64 / sample.len().max(1) as f64;
-    let lowest = lowest_upper(head, sample);
     let head_bits = 8 * head.bytes as u32;
     let mut extra = vec![head_bits - head.low - 1; 256];
     extra[0] = head_bits;
@@ -427,23 +437,26 @@ fn finish_magnitude(
     };
     let mut model = Magnitude {
         head,
-        lowest,
+        lowest: 0,
         scales: Scales::default(),
         map: std::array::from_fn(|context| context as u8),
         tables: Tables::counting(magnitude::CONTEXTS, 256),
         tail: Planes { tables: Vec::new() },
     };
     let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
-    let mut best: Option<(f64, Scales)> = None;
-    for scales in candidates(sums, 0, shape.cols) {
+    let mut best: Option<(f64, i16, Scales)> = None;
+    for scales in candidates(sums, 0, shape, 0) {
+        model.lowest = lowest_place(head, &scales, sample);
         model.scales = scales;
         let counts = count_magnitude(&model, number, sample, every);
         let total = counts.bits() * weight * every as f64 + scale_bits(&model.scales);
         if best.as_ref().is_none_or(|(least, ..)| total < *least) {
-            best = Some((total, std::mem::take(&mut model.scales)));
+            best = Some((total, model.lowest, std::mem::take(&mut model.scales)));
         }
     }
-    model.scales = best.map(|(_, scales)| scales).unwrap_or_default();
+    if let Some((_, lowest, scales)) = best {
+        (model.lowest, model.scales) = (lowest, scales);
+    }
     let merged = merge::merge(
         &count_magnitude(&model, number, sample, 1),
         magnitude::CONTEXTS,
@@ -490,27 +503,45 @@ fn count_tail(head: Head, sample: &Sample) -> Vec<[u64; 256]> {
     tail
 }
 
-/// The start of the window of upper parts that covers most of the sample.
-fn lowest_upper(head: Head, sample: &Sample) -> u16 {
-    let mut counts = vec![0u32; 1 << (8 * head.bytes as u32 - 1 - head.low)];
-    let stride = sample.len().div_ceil(1 << 16).max(1);
-    for index in (0..sample.len()).step_by(stride) {
-        let value = head.load(&sample.target, index);
-        if value != 0 {
-            counts[head.upper(value) as usize] += 1;
+/// The start of the window of places that covers most of the sample, and of several the lowest,
+/// which wastes no symbols between the largest elements and the escape; but for one octave.
+fn lowest_place(head: Head, scales: &Scales, sample: &Sample) -> i16 {
+    // Scales lie at most 30 octaves to either side.
+    let least = -32 << head.octave;
+    let uppers = 1 << (8 * head.bytes as u32 - 1 - head.low);
+    let mut counts = vec![0u32; (uppers - 2 * least) as usize];
+    let width = head.bytes + head.tail;
+    let every = sample.len().div_ceil(WINDOW_SAMPLE).max(1);
+    let mut quarters = Vec::new();
+    let mut at = 0;
+    for (n, &(first, run)) in sample.runs.iter().enumerate() {
+        if n % every == 0 {
+            quarters.resize(run, 0);
+            scales.fill(first, &mut quarters);
+            let target = &sample.target[at * width..(at + run) * width];
+            for (i, &scale) in quarters.iter().enumerate() {
+                let value = head.load(target, i);
+                if value != 0 {
+                    let place = head.place(value, magnitude::floor(scale));
+                    counts[(place - least) as usize] += 1;
+                }
+            }
         }
+        at += run;
     }
     let window = magnitude::WINDOW as usize;
-    let mut inside: u64 = counts.iter().take(window).map(|&c| u64::from(c)).sum();
-    let (mut best, mut lowest) = (inside, 0);
-    for start in 1..counts.len().saturating_sub(window - 1) {
-        inside += u64::from(counts[start + window - 1]);
-        inside -= u64::from(counts[start - 1]);
-        if inside > best {
-            (best, lowest) = (inside, start);
+    let mut inside: u32 = counts.iter().take(window).sum();
+    let (mut most, mut best) = (inside, 0..=0);
+    for start in 1..=counts.len().saturating_sub(window) {
+        inside = inside + counts[start + window - 1] - counts[start - 1];
+        if inside > most {
+            (most, best) = (inside, start..=start);
+        } else if inside == most && *best.end() == start - 1 {
+            best = *best.start()..=start;
         }
     }
-    lowest as u16
+    let start = (best.start() + (1 << head.octave)).min(*best.end());
+    (start as i32 + least) as i16
 }
 
 /// A table for each plane that is worth one.
