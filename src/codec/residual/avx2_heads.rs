@@ -1,8 +1,8 @@
 //! 16-bit heads without a prediction, with 256-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `avx2_decode`, `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or write outside its
-//! slices; each block of unsafe code states why it does not.
+//! May use: `avx2_decode`, `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or
+//! write outside its slices; each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;

@@ -446,7 +446,7 @@ fn finish_magnitude(
     let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
     let mut best: Option<(f64, i16, Scales)> = None;
     for scales in candidates(sums, 0, shape, 0) {
-        model.lowest = lowest_place(head, &scales, sample);
+        model.lowest = lowest_place(head, &scales, sample, weight == 1.0);
         model.scales = scales;
         let counts = count_magnitude(&model, number, sample, every);
         let total = counts.bits() * weight * every as f64 + scale_bits(&model.scales);
@@ -504,8 +504,9 @@ fn count_tail(head: Head, sample: &Sample) -> Vec<[u64; 256]> {
 }
 
 /// The start of the window of places that covers most of the sample, and of several the lowest,
-/// which wastes no symbols between the largest elements and the escape; but for one octave.
-fn lowest_place(head: Head, scales: &Scales, sample: &Sample) -> i16 {
+/// which wastes no symbols between the largest elements and the escape. Above a sample of part of a
+/// tensor there is an octave of room.
+fn lowest_place(head: Head, scales: &Scales, sample: &Sample, whole: bool) -> i16 {
     // Scales lie at most 30 octaves to either side.
     let least = -32 << head.octave;
     let uppers = 1 << (8 * head.bytes as u32 - 1 - head.low);
@@ -540,7 +541,8 @@ fn lowest_place(head: Head, scales: &Scales, sample: &Sample) -> i16 {
             best = *best.start()..=start;
         }
     }
-    let start = (best.start() + (1 << head.octave)).min(*best.end());
+    let room = if whole { 0 } else { 1 << head.octave };
+    let start = (best.start() + room).min(*best.end());
     (start as i32 + least) as i16
 }
 
