@@ -269,6 +269,17 @@ fn candidates(sums: &Sums, global: i16, shape: &TensorShape, fine: u64) -> Vec<S
     list
 }
 
+/// The cheapest of a list. What is alone is not weighed.
+fn cheapest<T>(mut list: Vec<T>, mut cost: impl FnMut(&mut T) -> f64) -> Option<T> {
+    if list.len() < 2 {
+        return list.pop();
+    }
+    list.into_iter()
+        .map(|mut one| (cost(&mut one), one))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, one)| one)
+}
+
 /// Bits that scales take in side information.
 fn scale_bits(scales: &Scales) -> f64 {
     let mut out = Vec::new();
@@ -306,22 +317,14 @@ fn finish_difference(
     let total = shape.elements().unwrap_or(0) as f64;
     let weight = |every: usize| total * every as f64 / sample.len().max(1) as f64;
     let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
-    let mut tried: Vec<(f64, Scales)> = Vec::new();
-    let candidates = candidates(sums, global, shape, FINE_CHANGES);
-    let alone = candidates.len() == 1;
-    for scales in candidates {
-        model.scales = scales;
-        let cost = if alone {
-            0.0
-        } else {
-            let counts = count_difference(&model, sample, every);
-            counts.bits() * weight(every) + scale_bits(&model.scales)
-        };
-        tried.push((cost, std::mem::take(&mut model.scales)));
-    }
-    if let Some((_, scales)) = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) {
-        model.scales = scales;
-    }
+    let tried = candidates(sums, global, shape, FINE_CHANGES);
+    let best = cheapest(tried, |scales| {
+        std::mem::swap(&mut model.scales, scales);
+        let counts = count_difference(&model, sample, every);
+        std::mem::swap(&mut model.scales, scales);
+        counts.bits() * weight(every) + scale_bits(scales)
+    });
+    model.scales = best.unwrap_or_default();
     let mut counts = count_difference(&model, sample, 1);
     let zeros = &counts.counts[ordered * counts.alphabet..];
     let changed: u32 = zeros[1..].iter().sum();
@@ -444,19 +447,18 @@ fn finish_magnitude(
         tail: Planes { tables: Vec::new() },
     };
     let every = sample.len().div_ceil(trial_len(level, sample.len())).max(1);
-    let mut best: Option<(f64, i16, Scales)> = None;
-    for scales in candidates(sums, 0, shape, 0) {
-        model.lowest = lowest_place(head, &scales, sample, weight == 1.0);
-        model.scales = scales;
+    let tried = candidates(sums, 0, shape, 0)
+        .into_iter()
+        .map(|scales| (lowest_place(head, &scales, sample, weight == 1.0), scales))
+        .collect();
+    let best = cheapest(tried, |(lowest, scales)| {
+        model.lowest = *lowest;
+        std::mem::swap(&mut model.scales, scales);
         let counts = count_magnitude(&model, number, sample, every);
-        let total = counts.bits() * weight * every as f64 + scale_bits(&model.scales);
-        if best.as_ref().is_none_or(|(least, ..)| total < *least) {
-            best = Some((total, model.lowest, std::mem::take(&mut model.scales)));
-        }
-    }
-    if let Some((_, lowest, scales)) = best {
-        (model.lowest, model.scales) = (lowest, scales);
-    }
+        std::mem::swap(&mut model.scales, scales);
+        counts.bits() * weight * every as f64 + scale_bits(scales)
+    });
+    (model.lowest, model.scales) = best.unwrap_or_default();
     let merged = merge::merge(
         &count_magnitude(&model, number, sample, 1),
         magnitude::CONTEXTS,
