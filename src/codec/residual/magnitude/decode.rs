@@ -35,13 +35,18 @@ impl Magnitude {
     /// Decodes blocks side by side.
     pub fn decode<const N: usize>(&self, blocks: [CodedBlock; N]) -> Result<(), FormatError> {
         let width = self.head.bytes + self.head.tail;
-        let mut lanes = Vec::with_capacity(N);
-        for block in blocks {
-            lanes.push(self.begin(block)?);
+        let mut lanes = blocks.map(|block| Lane {
+            planes: Vec::new(),
+            bits: BitReader::new(block.raw),
+            block,
+            escapes: Vec::new(),
+            indexes: [0; PART],
+            floors: [0; PART],
+            symbols: [0; PART],
+        });
+        for lane in &mut lanes {
+            self.read_planes(lane)?;
         }
-        let Ok(mut lanes) = <[Lane; N]>::try_from(lanes) else {
-            return Err(UNFINISHED);
-        };
         let longest = lanes.iter().map(|lane| lane.block.out.len()).max();
         for start in (0..longest.unwrap_or(0) / width).step_by(PART) {
             let streams = lanes.each_mut().map(|lane| {
@@ -63,21 +68,17 @@ impl Magnitude {
         lanes.into_iter().try_for_each(|lane| self.finish(lane))
     }
 
-    /// A block before its first part.
-    fn begin<'a>(&self, block: CodedBlock<'a>) -> Result<Lane<'a>, FormatError> {
+    /// Takes the planes off the front of the raw bytes, so that the bits are next.
+    fn read_planes(&self, lane: &mut Lane) -> Result<(), FormatError> {
         let tail = self.head.tail;
-        let len = block.out.len() / (self.head.bytes + tail);
-        let mut raw = Fields::new(block.raw, RAW);
-        let planes = (0..tail).map(|plane| self.tail.read_plane(plane, &mut raw, len));
-        Ok(Lane {
-            planes: planes.collect::<Result<_, _>>()?,
-            bits: raw.bits(),
-            block,
-            escapes: Vec::new(),
-            indexes: [0; PART],
-            floors: [0; PART],
-            symbols: [0; PART],
-        })
+        let len = lane.block.out.len() / (self.head.bytes + tail);
+        let mut raw = Fields::new(lane.block.raw, RAW);
+        for plane in 0..tail {
+            lane.planes
+                .push(self.tail.read_plane(plane, &mut raw, len)?);
+        }
+        lane.bits = raw.bits();
+        Ok(())
     }
 
     /// Puts the elements of a part together, exceptions as zeros, and notes where those are.
