@@ -145,12 +145,15 @@ fn write(work: &Path, step: u32) {
         .collect();
     let weights = tune(&base);
     let noise = random.bytes(5000);
+    // A chunk of two blocks.
+    let long: Vec<f32> = (0..64 * 2100).map(|_| random.weight()).collect();
     let model = safetensors(&[
         ("f32", "F32", f32s(&weights)),
         ("bf16", "BF16", bf16s(&tune(&base))),
         ("numbers", "I32", numbers),
         ("small", "F32", f32s(&weights[..64])),
         ("bytes", "U8", random.bytes(64 * 40)),
+        ("long", "BF16", bf16s(&tune(&long))),
     ]);
     let text = format!("what was tried in step {step}\n").repeat(60);
     for (name, bytes) in [

@@ -6,7 +6,7 @@ Plain loops over elements: slow, and as close to the page as can be.
 from limits import Cursor, must
 from objects import DTYPES
 
-BLOCK = 1 << 17
+PART = 4096
 # dtype: (bytes, bits of mantissa, bias)
 FLOATS = {
     10: (2, 7, 127), 9: (2, 10, 15), 11: (4, 23, 127), 12: (8, 52, 1023),
@@ -158,7 +158,7 @@ class Model:
             must(self.family == "difference", "the built-in model is for differences")
             return
         read = Cursor(side, "side information")
-        must(read.number(1) == 2, "side information is of version 2")
+        must(read.number(1) == 3, "side information is of version 3")
         number = read.number(1)
         must(number & 127 == dtype, "side information is of the tensor's dtype")
         must(dtype in INTEGERS or number >> 7 == predicted, "a model is for a prediction or for none")
@@ -323,11 +323,13 @@ def decode(parameters, coded, prediction, side, plain_bytes):
     if model.built_in:
         model.make_built_in(signed(read, 2))
     heads = []
-    for _ in range(-(-count // BLOCK)):
+    blocks = 1 if count <= 1 << 17 else 2 * -(-count >> 20)
+    length = PART * max(-(-count // (PART * blocks)), 1)
+    for _ in range(-(-count // length)):
         heads.append((read.number(1), read.number(3), read.number(3)))
     out, begin = bytearray(), 0
     for mode, a, b in heads:
-        n = min(BLOCK, count - begin)
+        n = min(length, count - begin)
         stream, raw = read.take(a), read.take(b)
         must(mode <= 4 and (mode == 0 or a == 0), "a mode of a block is known")
         elements = MODES[mode](model, expected, first, begin, n, stream, raw)

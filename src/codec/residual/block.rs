@@ -13,8 +13,24 @@ use super::part::PART;
 use super::prediction::Prediction;
 use super::rans::Decoder;
 
-/// Elements of a block; the last one of a chunk may be shorter.
-pub(super) const BLOCK: usize = 1 << 17;
+/// The most elements of a chunk that is one block.
+const ALONE: usize = 1 << 17;
+
+/// The most elements of two blocks.
+const TWO: usize = 1 << 20;
+
+/// Elements of each block of a chunk; the last one may be shorter.
+///
+/// Two equal halves, since two blocks are decoded side by side and each one's coder costs 128
+/// bytes; whole parts, since a block is coded part by part.
+pub(super) fn block_len(elements: usize) -> usize {
+    let count = if elements <= ALONE {
+        1
+    } else {
+        2 * elements.div_ceil(TWO)
+    };
+    elements.max(1).div_ceil(count).next_multiple_of(PART)
+}
 
 /// Bytes of a block's entry in the directory.
 pub(super) const ENTRY: usize = 7;

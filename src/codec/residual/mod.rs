@@ -69,7 +69,7 @@ use store_format::FormatError;
 use store_format::dtype::DType;
 
 use self::bits::Fields;
-use self::block::{BLOCK, CodedBlock, ENTRY, Mode};
+use self::block::{CodedBlock, ENTRY, Mode, block_len};
 use self::number::Number;
 use self::rans::Decoder;
 use self::scale::{GLOBAL_MAX, Scales};
@@ -128,7 +128,8 @@ pub fn is_supported(dtype: DType, with_prediction: bool) -> bool {
 #[must_use]
 pub fn coded_bytes_max(dtype: DType, plain_bytes: usize) -> usize {
     let width = dtype.block().1 as usize;
-    plain_bytes + 64 + ENTRY * (plain_bytes / width.max(1)).div_ceil(BLOCK)
+    let elements = plain_bytes / width.max(1);
+    plain_bytes + 64 + ENTRY * elements.div_ceil(block_len(elements))
 }
 
 /// Codes the elements from `first_element` on and appends the chunk's bytes.
@@ -183,12 +184,13 @@ fn encode_blocks(
 ) {
     let width = model.shape.width();
     let len = target.len() / width;
-    let blocks = len.div_ceil(BLOCK);
+    let block_len = block_len(len);
+    let blocks = len.div_ceil(block_len);
     let directory = out.len();
     out.resize(directory + blocks * ENTRY, 0);
     let usable = prediction.covers(width, len);
-    for (n, part) in target.chunks(BLOCK * width).enumerate() {
-        let start = n * BLOCK;
+    for (n, part) in target.chunks(block_len * width).enumerate() {
+        let start = n * block_len;
         let first = first_element + start as u64;
         let (mode, stream, raw) = if usable {
             let prediction = prediction.slice(width, start, part.len() / width);
@@ -269,12 +271,14 @@ pub fn decode(
         own.global = fields.i16()?.clamp(-GLOBAL_MAX, GLOBAL_MAX);
         scales = &own;
     }
-    let blocks = block::read_directory(fields, len.div_ceil(BLOCK))?;
+    let block_len = block_len(len);
+    let blocks = block::read_directory(fields, len.div_ceil(block_len))?;
     let number = Number::of(model.shape.dtype);
     // Two blocks side by side take little longer than one, so one waits for the next.
     let mut waiting = None;
-    for (n, (block, out)) in blocks.iter().zip(out.chunks_mut(BLOCK * width)).enumerate() {
-        let start = n * BLOCK;
+    let parts = out.chunks_mut(block_len * width);
+    for (n, (block, out)) in blocks.iter().zip(parts).enumerate() {
+        let start = n * block_len;
         let prediction = prediction.slice(width, start, out.len() / width);
         if block::decode_simple(block, number, width, prediction, out)? {
             continue;

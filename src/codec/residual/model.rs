@@ -16,7 +16,7 @@ use super::planes::Planes;
 use super::scale::Scales;
 
 /// The version of the side information.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Flag of the second byte: the model expects a prediction.
 const PREDICTED: u8 = 0x80;
