@@ -111,11 +111,13 @@ pub fn residual(bytes: &[u8]) -> bool {
 fn modelled(bytes: &[u8]) -> Option<()> {
     let mut fields = Fields(bytes);
     let kind = fields.byte()?;
+    // Some are long enough for two blocks side by side.
+    let times = if kind < 128 { 1 } else { 8 };
     let dtype = DType::from_number(fields.byte()?).ok()?;
     let first = fields.number()? as u64;
     let (rows, cols) = (fields.number()? as u64, fields.number()? as u64);
-    let (side, prediction) = (fields.part()?, fields.part()?);
-    let mut plain = vec![0; fields.number()?];
+    let (side, prediction) = (fields.part()?, fields.part()?.repeat(times));
+    let mut plain = vec![0; times * fields.number()?];
     let model = match rows {
         0 => Model::builtin(dtype, true)?,
         _ => {
@@ -129,7 +131,7 @@ fn modelled(bytes: &[u8]) -> Option<()> {
     let patterns: Vec<_> = fours.map(|four| u32::from_le_bytes(*four)).collect();
     let prediction = match kind % 3 {
         0 => Prediction::None,
-        1 => Prediction::Same(prediction),
+        1 => Prediction::Same(&prediction),
         _ => Prediction::Fraction(&patterns),
     };
     residual::decode(&model, first, fields.0, prediction, &mut plain).ok()

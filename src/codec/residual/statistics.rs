@@ -355,7 +355,7 @@ fn finish_difference(
 /// About how many elements of a sample the candidates for scales are compared on.
 fn trial_len(level: Level, sample: usize) -> usize {
     match level {
-        Level::Fast | Level::Default => (sample / 4).clamp(1 << 14, 1 << 16),
+        Level::Fast | Level::Default => (sample / 8).clamp(1 << 14, 1 << 16),
         Level::Max => 1 << 18,
     }
 }

@@ -106,7 +106,7 @@ fn encode_tensor(
             .enumerate()
             .map(|(n, part)| (n * step / width, part))
     };
-    let mut room = Vec::new();
+    let (mut room, mut coded) = (Vec::new(), Vec::new());
     let mut statistics = Statistics::new(shape, level, base.is_some()).expect("a known type");
     for (first, part) in parts() {
         let prediction = source.prediction(width, (first, part.len() / width), &mut room);
@@ -114,11 +114,10 @@ fn encode_tensor(
     }
     let model = statistics.finish();
     let chunks = parts().map(|(first, part)| {
-        let mut coded = Vec::with_capacity(part.len());
+        coded.clear();
         let prediction = source.prediction(width, (first, part.len() / width), &mut room);
         encode(&model, first as u64, part, prediction, &mut coded);
-        coded.shrink_to_fit();
-        coded
+        coded.to_vec()
     });
     Coded {
         chunks: chunks.collect(),
