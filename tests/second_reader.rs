@@ -143,7 +143,11 @@ fn write(work: &Path, step: u32) {
     let numbers: Vec<u8> = (0..64 * 100_u32)
         .flat_map(|n| (n * 3 + step * (n % 7)).to_le_bytes())
         .collect();
-    let weights = tune(&base);
+    let mut weights = tune(&base);
+    // Rows that came from a narrower type.
+    for weight in &mut weights[..64 * 60] {
+        *weight = f32::from_bits(weight.to_bits() & !0x1FFF);
+    }
     let noise = random.bytes(5000);
     // A chunk of two blocks.
     let long: Vec<f32> = (0..64 * 2100).map(|_| random.weight()).collect();

@@ -188,8 +188,10 @@ def main():
     command += "".join(f" --{name}" for name in ("quick", "whole") if getattr(options, name))
     head = (
         f"## Coders on one core\n\n    {command}\n\n{report.machine()}. Ratio is coded by plain bytes; speed is "
-        "plain bytes by processor time of the process on all its threads, the best of five visits in turn with all others, of half a second each (slow rivals: "
-        "once; programs: reading and writing files included), in fresh memory of huge pages; memory is the peak beyond the plain bytes in memory (programs: the whole peak) and "
+        "plain bytes by processor time of the process on all its threads, the best of five visits of half a "
+        "second, all in turn (slow rivals, and what takes more than four seconds for a way in and out: once; "
+        "programs: reading and writing files included), in fresh memory of huge pages; memory is the peak beyond "
+        "the plain bytes in memory (programs: the whole peak) and "
         f"includes the result. Every result was decoded and compared. Slow rivals had {slices}. "
         "BitX, made for 16-bit elements, takes f32 as two of them. Floors count no tables and no scales; "
         "a coder below them uses more than one symbol's context.\n\n"

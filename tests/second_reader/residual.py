@@ -467,16 +467,20 @@ def magnitude(model, expected, first, begin, n, stream, raw):
 
 def plane(read, n, table):
     """R8."""
-    kind = read.number(1)
-    must(kind <= 2, "a plane's kind is known")
-    if kind == 0:
-        return read.take(n)
-    if kind == 1:
-        return read.take(1) * n
-    must(table is not None, "a coded plane has a table")
-    coder = Coder(read.take(read.number(3)), 32)
-    out = bytes(coder.symbol(table) for _ in range(n))
-    coder.end()
+    out = b""
+    while len(out) < n:
+        kind, run = read.number(1), read.number(3)
+        must(kind <= 2, "a plane's kind is known")
+        must(0 < run <= n - len(out), "the runs of a plane have its bytes")
+        if kind == 0:
+            out += read.take(run)
+        elif kind == 1:
+            out += read.take(1) * run
+        else:
+            must(table is not None, "a coded plane has a table")
+            coder = Coder(read.take(read.number(3)), 32)
+            out += bytes(coder.symbol(table) for _ in range(run))
+            coder.end()
     return out
 
 

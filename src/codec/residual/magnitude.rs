@@ -212,16 +212,28 @@ impl Magnitude {
         }
     }
 
+    /// The low bytes of a block.
+    fn encode_planes(&self, target: &[u8]) -> Vec<u8> {
+        let Head { bytes, tail, .. } = self.head;
+        let mut planes = vec![Vec::with_capacity(target.len() / (bytes + tail)); tail];
+        // Part by part, so that each comes from memory once.
+        for part in target.chunks(PART * (bytes + tail)) {
+            for (n, plane) in planes.iter_mut().enumerate() {
+                plane.extend(part.chunks_exact(bytes + tail).map(|element| element[n]));
+            }
+        }
+        let mut out = Vec::with_capacity(target.len());
+        for (n, plane) in planes.iter().enumerate() {
+            self.tail.encode_plane(n, plane, &mut out);
+        }
+        out
+    }
+
     /// Codes a block; the stream, and the raw bytes.
     pub fn encode(&self, first: u64, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let width = self.head.bytes + self.head.tail;
         let (mut indexes, mut floors) = ([0; PART], [0; PART]);
-        let mut planes = Vec::with_capacity(target.len());
-        for plane in 0..self.head.tail {
-            let bytes: Vec<u8> = target.chunks_exact(width).map(|e| e[plane]).collect();
-            self.tail.encode_plane(plane, &bytes, &mut planes);
-        }
-        let mut bits = BitWriter::after(planes);
+        let mut bits = BitWriter::after(self.encode_planes(target));
         let mut exceptions = Vec::new();
         let mut stream = Vec::new();
         kernel::with_slots(target.len() / width, |slots| {

@@ -1,9 +1,10 @@
-//! Byte planes of elements: each raw, constant, or coded by one table of its own.
+//! Byte planes of elements: runs that are raw, constant, or coded by the plane's table.
 //!
 //! May use: `store_format` and the files beside it. Serves integers and booleans whole, 64-bit
 //! floats beside a prediction, and the low bytes of wide floats without one.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use store_format::FormatError;
 
@@ -16,9 +17,19 @@ use super::table::Tables;
 /// Logarithm of the sum of a table's frequencies.
 pub(super) const BITS: u32 = 12;
 
-const RAW: u8 = 0;
-const CONSTANT: u8 = 1;
-const CODED: u8 = 2;
+/// What a run of a plane is. The discriminant is the number stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Raw = 0,
+    Constant = 1,
+    Coded = 2,
+}
+
+const KINDS: [Kind; 3] = [Kind::Raw, Kind::Constant, Kind::Coded];
+
+/// Bytes of a piece: an encoder's runs begin and end with whole ones.
+const PIECE: usize = 256;
 
 /// The table of each plane, lowest byte first; none where a plane is not worth one.
 #[derive(Clone, Debug)]
@@ -29,25 +40,23 @@ pub(super) struct Planes {
 impl Planes {
     /// Appends one plane of a block.
     pub fn encode_plane(&self, plane: usize, bytes: &[u8], out: &mut Vec<u8>) {
-        let first = bytes.first().copied().unwrap_or(0);
-        if bytes.iter().all(|&byte| byte == first) {
-            out.extend_from_slice(&[CONSTANT, first]);
-            return;
-        }
-        if let Some(tables) = &self.tables[plane]
-            && let Some(slots) = slots_of(tables, bytes)
-        {
-            let mut stream = Vec::new();
-            rans::encode(BITS, rans::LANES, &slots, &mut stream);
-            if stream.len() + 3 < bytes.len() {
-                out.push(CODED);
-                out.extend_from_slice(&(stream.len() as u32).to_le_bytes()[..3]);
-                out.extend_from_slice(&stream);
-                return;
+        let slots = self.tables[plane].as_ref().map(Tables::slots);
+        for (kind, run) in cheapest_runs(bytes, slots) {
+            let bytes = &bytes[run];
+            out.push(kind as u8);
+            put_length(bytes.len(), out);
+            match (kind, slots) {
+                (Kind::Constant, _) => out.push(bytes[0]),
+                (Kind::Coded, Some(slots)) => {
+                    let slots: Vec<u32> = bytes.iter().map(|&b| slots[usize::from(b)]).collect();
+                    let mut stream = Vec::new();
+                    rans::encode(BITS, rans::LANES, &slots, &mut stream);
+                    put_length(stream.len(), out);
+                    out.extend_from_slice(&stream);
+                }
+                (Kind::Raw | Kind::Coded, _) => out.extend_from_slice(bytes),
             }
         }
-        out.push(RAW);
-        out.extend_from_slice(bytes);
     }
 
     /// Reads one plane of a block of `len` elements.
@@ -57,35 +66,53 @@ impl Planes {
         fields: &mut Fields<'a>,
         len: usize,
     ) -> Result<Cow<'a, [u8]>, FormatError> {
-        Ok(match fields.byte()? {
-            RAW => Cow::Borrowed(fields.take(len)?),
-            CONSTANT => Cow::Owned(vec![fields.byte()?; len]),
-            CODED => {
-                let bytes = fields.number(3)? as usize;
-                let stream = fields.take(bytes)?;
-                let tables = self.tables[plane].as_ref().ok_or(FormatError::Invalid {
-                    rule: "a coded plane has a table",
-                })?;
-                let mut decoder = rans::Decoder::new(stream, rans::LANES)?;
-                let indexes = [0u8; 1024];
-                let mut out = vec![0; len];
-                for part in out.chunks_mut(1024) {
-                    decoder.decode(tables, &indexes[..part.len()], part);
-                }
-                if !decoder.is_finished() {
-                    return Err(FormatError::Invalid {
-                        rule: "a coded plane ends where its coder began",
-                    });
-                }
-                Cow::Owned(out)
-            }
-            kind => {
-                return Err(FormatError::Unknown {
-                    field: "coding of a plane",
-                    value: u64::from(kind),
+        let mut out = Vec::new();
+        while out.len() < len {
+            let kind = fields.byte()?;
+            let run = fields.number(3)? as usize;
+            if run == 0 || run > len - out.len() {
+                return Err(FormatError::Invalid {
+                    rule: "the runs of a plane have bytes, as many as the plane",
                 });
             }
-        })
+            match kind {
+                0 if run == len => return Ok(Cow::Borrowed(fields.take(len)?)),
+                0 => out.extend_from_slice(fields.take(run)?),
+                1 => out.resize(out.len() + run, fields.byte()?),
+                2 => {
+                    let stream = fields.number(3)? as usize;
+                    let start = out.len();
+                    out.resize(start + run, 0);
+                    self.decode_run(plane, fields.take(stream)?, &mut out[start..])?;
+                }
+                _ => {
+                    return Err(FormatError::Unknown {
+                        field: "coding of a plane",
+                        value: u64::from(kind),
+                    });
+                }
+            }
+        }
+        Ok(Cow::Owned(out))
+    }
+
+    /// Decodes a run that has a stream.
+    fn decode_run(&self, plane: usize, stream: &[u8], out: &mut [u8]) -> Result<(), FormatError> {
+        let tables = self.tables[plane].as_ref().ok_or(FormatError::Invalid {
+            rule: "a coded plane has a table",
+        })?;
+        let mut decoder = rans::Decoder::new(stream, rans::LANES)?;
+        let indexes = [0u8; 1024];
+        for part in out.chunks_mut(1024) {
+            decoder.decode(tables, &indexes[..part.len()], part);
+        }
+        if decoder.is_finished() {
+            Ok(())
+        } else {
+            Err(FormatError::Invalid {
+                rule: "a coded plane ends where its coder began",
+            })
+        }
     }
 
     /// Codes a block of whole elements.
@@ -162,13 +189,69 @@ impl Planes {
     }
 }
 
-/// The slot of each byte, where all of them have one.
-fn slots_of(tables: &Tables, bytes: &[u8]) -> Option<Vec<u32>> {
-    let slots: Vec<u32> = bytes
-        .iter()
-        .map(|&b| tables.slots()[usize::from(b)])
-        .collect();
-    (!slots.contains(&0)).then_some(slots)
+/// A length of three bytes.
+fn put_length(len: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(len as u32).to_le_bytes()[..3]);
+}
+
+/// More than any plane costs.
+const NEVER: u64 = 1 << 40;
+
+/// The runs that take the least bytes: piece by piece the cheapest way to each kind (Viterbi 1967).
+/// Costs are in parts of 256 of a bit.
+fn cheapest_runs(bytes: &[u8], slots: Option<&[u32]>) -> Vec<(Kind, Range<usize>)> {
+    const BYTE: u64 = 8 * 256;
+    // What a run costs to begin: kind and length, then a byte; or a length and a coder's states.
+    const BEGIN: [u64; 3] = [4 * BYTE, 5 * BYTE, (4 + 3 + 96) * BYTE];
+    let costs = slots.map(|slots| -> [u64; 256] {
+        std::array::from_fn(|byte| match slots[byte] & 0xFFFF {
+            0 => NEVER,
+            frequency => {
+                let bits = f64::from(BITS) - f64::from(frequency).log2();
+                (256.0 * bits) as u64
+            }
+        })
+    });
+    let mut least = [0; 3];
+    // For each piece and kind, the kind before, and whether a run begins here.
+    let mut steps = Vec::with_capacity(bytes.len().div_ceil(PIECE));
+    let mut before = None;
+    for piece in bytes.chunks(PIECE) {
+        let is_constant = piece.iter().all(|byte| *byte == piece[0]);
+        let coded = |costs: &[u64; 256]| piece.iter().map(|&b| costs[usize::from(b)]).sum();
+        let own = [
+            BYTE * piece.len() as u64,
+            if is_constant { 0 } else { NEVER },
+            costs.as_ref().map_or(NEVER, coded),
+        ];
+        let cheapest = (0..3).min_by_key(|&kind| least[kind]).unwrap_or(0);
+        let mut step = [(0, true); 3];
+        let last = least;
+        for kind in 0..3 {
+            let goes_on =
+                before.is_some_and(|byte| KINDS[kind] != Kind::Constant || byte == piece[0]);
+            let begin = last[cheapest] + BEGIN[kind];
+            step[kind] = if goes_on && last[kind] <= begin {
+                (kind, false)
+            } else {
+                (cheapest, true)
+            };
+            least[kind] = own[kind] + if step[kind].1 { begin } else { last[kind] };
+        }
+        steps.push(step);
+        before = piece.last().copied();
+    }
+    let mut kind = (0..3).min_by_key(|&kind| least[kind]).unwrap_or(0);
+    let (mut runs, mut end) = (Vec::new(), bytes.len());
+    for (n, step) in steps.iter().enumerate().rev() {
+        let (from, begins) = step[kind];
+        if begins {
+            runs.push((KINDS[kind], n * PIECE..end));
+            (kind, end) = (from, n * PIECE);
+        }
+    }
+    runs.reverse();
+    runs
 }
 
 /// What is coded for an element: itself, or its change against the prediction, zigzag.
@@ -215,5 +298,60 @@ fn ordered(float: bool, width: usize, bits: u64) -> u64 {
         !bits & (u64::MAX >> (64 - 8 * width as u32))
     } else {
         bits | top
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(bytes: &[u8]) -> Planes {
+        let mut frequencies = [0u16; 256];
+        frequencies[..8].fill(1 << (BITS - 3));
+        let tables = bytes
+            .contains(&7)
+            .then(|| Tables::new(BITS, 256, &frequencies));
+        Planes {
+            tables: vec![tables],
+        }
+    }
+
+    #[test]
+    fn a_plane_is_cut_where_its_kind_changes() {
+        let noise: Vec<u8> = (0..2000u32)
+            .map(|n| (n.wrapping_mul(n * 40_503) >> 9) as u8)
+            .collect();
+        let few: Vec<u8> = noise.iter().map(|byte| byte % 8).collect();
+        let plane = [&noise[..], &[5; 1000], &few, &[6; 700], &noise].concat();
+        let planes = of(&plane);
+        let mut coded = Vec::new();
+        planes.encode_plane(0, &plane, &mut coded);
+        // The pieces on a border are raw.
+        let ideal = 2 * noise.len() + few.len() * 3 / 8;
+        assert!(
+            coded.len() < ideal + 128 + 5 * 300,
+            "{} {ideal}",
+            coded.len()
+        );
+        let mut fields = Fields::new(&coded, "a plane");
+        let read = planes.read_plane(0, &mut fields, plane.len());
+        assert!(read.expect("a plane") == plane);
+        fields.finish().expect("its end");
+    }
+
+    #[test]
+    fn runs_that_do_not_fill_their_plane_are_refused() {
+        let planes = of(&[]);
+        for coded in [
+            &[1, 0, 0, 0, 9][..],
+            &[1, 5, 0, 0, 9],
+            &[1, 3, 0, 0, 9],
+            &[0, 4, 0, 0, 9, 9, 9],
+            &[2, 4, 0, 0, 0, 0, 0],
+            &[3, 4, 0, 0, 9],
+        ] {
+            let mut fields = Fields::new(coded, "a plane");
+            assert!(planes.read_plane(0, &mut fields, 4).is_err(), "{coded:?}");
+        }
     }
 }

@@ -488,13 +488,26 @@ fn count_magnitude(model: &Magnitude, number: Number, sample: &Sample, every: us
     counts
 }
 
-/// Counts the low bytes of the sample. Where many bytes occur, those that the sample did not show
-/// count too, so that they can be coded.
+/// Counts the low bytes of those runs of the sample that a table could make smaller: the others
+/// stay raw. Where many bytes occur, those that the sample did not show count too, so that they
+/// can be coded.
 fn count_tail(head: Head, sample: &Sample) -> Vec<[u64; 256]> {
+    let width = head.bytes + head.tail;
     let mut tail = vec![[0u64; 256]; head.tail];
-    for element in sample.target.chunks_exact(head.bytes + head.tail) {
-        for (counts, &byte) in tail.iter_mut().zip(element) {
-            counts[usize::from(byte)] += 1;
+    let mut rest = sample.target.as_slice();
+    for &(_, run) in &sample.runs {
+        let elements;
+        (elements, rest) = rest.split_at(run * width);
+        for (plane, counts) in tail.iter_mut().enumerate() {
+            let mut own = Counts::new(1, 256);
+            for element in elements.chunks_exact(width) {
+                own.counts[usize::from(element[plane])] += 1;
+            }
+            if own.bits() < 0.98 * 8.0 * run as f64 {
+                for (count, own) in counts.iter_mut().zip(own.counts) {
+                    *count += u64::from(own);
+                }
+            }
         }
     }
     for counts in &mut tail {
