@@ -26,6 +26,18 @@ enum Kind {
     Coded = 2,
 }
 
+impl Kind {
+    fn from_number(number: u8) -> Result<Self, FormatError> {
+        KINDS
+            .into_iter()
+            .find(|&kind| kind as u8 == number)
+            .ok_or(FormatError::Unknown {
+                field: "kind of a run of a plane",
+                value: u64::from(number),
+            })
+    }
+}
+
 const KINDS: [Kind; 3] = [Kind::Raw, Kind::Constant, Kind::Coded];
 
 /// Bytes of a piece: an encoder's runs begin and end with whole ones.
@@ -40,21 +52,21 @@ pub(super) struct Planes {
 impl Planes {
     /// Appends one plane of a block.
     pub fn encode_plane(&self, plane: usize, bytes: &[u8], out: &mut Vec<u8>) {
-        let slots = self.tables[plane].as_ref().map(Tables::slots);
+        let slots = self.tables[plane].as_ref().map_or(&[][..], Tables::slots);
         for (kind, run) in cheapest_runs(bytes, slots) {
             let bytes = &bytes[run];
             out.push(kind as u8);
             put_length(bytes.len(), out);
-            match (kind, slots) {
-                (Kind::Constant, _) => out.push(bytes[0]),
-                (Kind::Coded, Some(slots)) => {
+            match kind {
+                Kind::Raw => out.extend_from_slice(bytes),
+                Kind::Constant => out.push(bytes[0]),
+                Kind::Coded => {
                     let slots: Vec<u32> = bytes.iter().map(|&b| slots[usize::from(b)]).collect();
                     let mut stream = Vec::new();
                     rans::encode(BITS, rans::LANES, &slots, &mut stream);
                     put_length(stream.len(), out);
                     out.extend_from_slice(&stream);
                 }
-                (Kind::Raw | Kind::Coded, _) => out.extend_from_slice(bytes),
             }
         }
     }
@@ -68,7 +80,7 @@ impl Planes {
     ) -> Result<Cow<'a, [u8]>, FormatError> {
         let mut out = Vec::new();
         while out.len() < len {
-            let kind = fields.byte()?;
+            let kind = Kind::from_number(fields.byte()?)?;
             let run = fields.number(3)? as usize;
             if run == 0 || run > len - out.len() {
                 return Err(FormatError::Invalid {
@@ -76,20 +88,14 @@ impl Planes {
                 });
             }
             match kind {
-                0 if run == len => return Ok(Cow::Borrowed(fields.take(len)?)),
-                0 => out.extend_from_slice(fields.take(run)?),
-                1 => out.resize(out.len() + run, fields.byte()?),
-                2 => {
+                Kind::Raw if run == len => return Ok(Cow::Borrowed(fields.take(len)?)),
+                Kind::Raw => out.extend_from_slice(fields.take(run)?),
+                Kind::Constant => out.resize(out.len() + run, fields.byte()?),
+                Kind::Coded => {
                     let stream = fields.number(3)? as usize;
                     let start = out.len();
                     out.resize(start + run, 0);
                     self.decode_run(plane, fields.take(stream)?, &mut out[start..])?;
-                }
-                _ => {
-                    return Err(FormatError::Unknown {
-                        field: "coding of a plane",
-                        value: u64::from(kind),
-                    });
                 }
             }
         }
@@ -198,31 +204,30 @@ fn put_length(len: usize, out: &mut Vec<u8>) {
 const NEVER: u64 = 1 << 40;
 
 /// The runs that take the least bytes: piece by piece the cheapest way to each kind (Viterbi 1967).
-/// Costs are in parts of 256 of a bit.
-fn cheapest_runs(bytes: &[u8], slots: Option<&[u32]>) -> Vec<(Kind, Range<usize>)> {
+/// Costs are in parts of 256 of a bit. Without slots nothing is coded.
+fn cheapest_runs(bytes: &[u8], slots: &[u32]) -> Vec<(Kind, Range<usize>)> {
     const BYTE: u64 = 8 * 256;
     // What a run costs to begin: kind and length, then a byte; or a length and a coder's states.
     const BEGIN: [u64; 3] = [4 * BYTE, 5 * BYTE, (4 + 3 + 96) * BYTE];
-    let costs = slots.map(|slots| -> [u64; 256] {
-        std::array::from_fn(|byte| match slots[byte] & 0xFFFF {
-            0 => NEVER,
-            frequency => {
-                let bits = f64::from(BITS) - f64::from(frequency).log2();
-                (256.0 * bits) as u64
-            }
-        })
-    });
+    let cost_of = |slot: &u32| match slot & 0xFFFF {
+        0 => NEVER,
+        frequency => (256.0 * (f64::from(BITS) - f64::from(frequency).log2())) as u64,
+    };
+    let costs: Vec<u64> = slots.iter().map(cost_of).collect();
     let mut least = [0; 3];
-    // For each piece and kind, the kind before, and whether a run begins here.
+    // For each piece and the kind it may have, the kind before it, and whether a run begins here.
     let mut steps = Vec::with_capacity(bytes.len().div_ceil(PIECE));
     let mut before = None;
     for piece in bytes.chunks(PIECE) {
         let is_constant = piece.iter().all(|byte| *byte == piece[0]);
-        let coded = |costs: &[u64; 256]| piece.iter().map(|&b| costs[usize::from(b)]).sum();
         let own = [
             BYTE * piece.len() as u64,
             if is_constant { 0 } else { NEVER },
-            costs.as_ref().map_or(NEVER, coded),
+            if costs.is_empty() {
+                NEVER
+            } else {
+                piece.iter().map(|&byte| costs[usize::from(byte)]).sum()
+            },
         ];
         let cheapest = (0..3).min_by_key(|&kind| least[kind]).unwrap_or(0);
         let mut step = [(0, true); 3];
