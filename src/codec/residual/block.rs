@@ -323,3 +323,21 @@ pub(super) fn take_varint(fields: &mut Fields) -> Result<u64, FormatError> {
         rule: "a number of exceptions has at most four bytes",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_one_block_or_two_halves_of_whole_parts() {
+        let blocks =
+            |elements: usize| (block_len(elements), elements.div_ceil(block_len(elements)));
+        assert_eq!(blocks(0), (PART, 0));
+        assert_eq!(blocks(1), (PART, 1));
+        assert_eq!(blocks(1 << 17), (1 << 17, 1));
+        assert_eq!(blocks((1 << 17) + 1), (17 * PART, 2));
+        assert_eq!(blocks(384 * 384), (18 * PART, 2));
+        assert_eq!(blocks(1 << 20), (1 << 19, 2));
+        assert_eq!(blocks((1 << 20) + 1), ((1 << 18) + PART, 4));
+    }
+}

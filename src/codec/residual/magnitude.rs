@@ -215,7 +215,8 @@ impl Magnitude {
     /// The low bytes of a block.
     fn encode_planes(&self, target: &[u8]) -> Vec<u8> {
         let Head { bytes, tail, .. } = self.head;
-        let mut planes = vec![Vec::with_capacity(target.len() / (bytes + tail)); tail];
+        let len = target.len() / (bytes + tail);
+        let mut planes: Vec<_> = (0..tail).map(|_| Vec::with_capacity(len)).collect();
         // Part by part, so that each comes from memory once.
         for part in target.chunks(PART * (bytes + tail)) {
             for (n, plane) in planes.iter_mut().enumerate() {

@@ -87,8 +87,11 @@ impl Planes {
                     rule: "the runs of a plane have bytes, as many as the plane",
                 });
             }
+            if kind == Kind::Raw && run == len {
+                return Ok(Cow::Borrowed(fields.take(len)?));
+            }
+            out.reserve_exact(len - out.len());
             match kind {
-                Kind::Raw if run == len => return Ok(Cow::Borrowed(fields.take(len)?)),
                 Kind::Raw => out.extend_from_slice(fields.take(run)?),
                 Kind::Constant => out.resize(out.len() + run, fields.byte()?),
                 Kind::Coded => {
@@ -342,6 +345,18 @@ mod tests {
         let read = planes.read_plane(0, &mut fields, plane.len());
         assert!(read.expect("a plane") == plane);
         fields.finish().expect("its end");
+        for end in 0..coded.len() {
+            let mut short = Fields::new(&coded[..end], "a plane");
+            assert!(planes.read_plane(0, &mut short, plane.len()).is_err());
+        }
+        for at in 0..coded.len() {
+            coded[at] ^= 0x5A;
+            let mut hurt = Fields::new(&coded, "a plane");
+            if let Ok(read) = planes.read_plane(0, &mut hurt, plane.len()) {
+                assert_eq!(read.len(), plane.len());
+            }
+            coded[at] ^= 0x5A;
+        }
     }
 
     #[test]

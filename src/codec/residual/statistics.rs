@@ -503,6 +503,7 @@ fn count_tail(head: Head, sample: &Sample) -> Vec<[u64; 256]> {
             for element in elements.chunks_exact(width) {
                 own.counts[usize::from(element[plane])] += 1;
             }
+            // By more than a run of noise does by chance.
             if own.bits() < 0.98 * 8.0 * run as f64 {
                 for (count, own) in counts.iter_mut().zip(own.counts) {
                     *count += u64::from(own);
