@@ -366,13 +366,13 @@ impl Source<'_> {
             None => None,
         };
         let rounded = match rounded {
-            Some(rounded) => Predicted::Bytes(rounded),
+            Some(rounded) => Predicted::Bytes(rounded.into()),
             None => self.predicted(planned, Coding::Difference, span.bytes)?,
         };
         let Predicted::Bytes(elements) = &rounded else {
             return Ok((self.smallest(span, plain, &predicted, model), predicted));
         };
-        if elements == plain {
+        if **elements == *plain {
             return Ok((self.smallest(span, plain, &rounded, model), rounded));
         }
         let coded = self.smallest(span, plain, &predicted, model);
@@ -399,7 +399,7 @@ impl Source<'_> {
         let prediction = predicted.as_prediction();
         // A model was made for exactly one of both cases.
         let model = model.filter(|_| self.is_based(span) == predicted.is_some());
-        let exact = matches!(predicted, Predicted::Bytes(bytes) if bytes == plain);
+        let exact = matches!(predicted, Predicted::Bytes(bytes) if **bytes == *plain);
         let corrected = match (predicted, model) {
             (_, Some(shared)) if !exact => {
                 let elements = Elements {

@@ -10,6 +10,7 @@ use store_format::record::{Part, View};
 use crate::error::Result;
 use crate::flow::approach::{BaseTensor, shape_of};
 use crate::flow::checkout::IN_FLIGHT;
+use crate::flow::predicted::Viewed;
 use crate::flow::read::Rebuilder;
 use crate::par::Pool;
 use crate::plan::pair::BaseFile;
@@ -36,7 +37,7 @@ pub fn write<M: Sync>(
     pool: &Pool,
     file: &BaseFile,
     makers: &BTreeMap<usize, M>,
-    make: impl Fn(&M, u64, u64) -> Result<Vec<u8>> + Sync,
+    make: impl Fn(&M, u64, u64) -> Result<Viewed> + Sync,
     mut give: impl FnMut(&[u8]) -> Result<()>,
     progress: &dyn Progress,
 ) -> Result<()> {

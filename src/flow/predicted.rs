@@ -4,10 +4,15 @@
 //! May use: tiers 0 to 4. Reads nothing by itself. Holds: what is asked of a recipe is bounded by
 //! the plain bytes of the record, whatever its parameters say.
 
+use std::cell::Cell;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use store_format::FormatError;
 use store_format::cursor::{Reader, put_varint};
 use store_format::dtype::DType;
 use store_format::record::{Coding, Predictor};
+use store_format::verified::Verified;
 
 use crate::codec::residual::Prediction;
 use crate::error::Result;
@@ -19,15 +24,89 @@ const INLINE: u8 = 255;
 /// The longest recipe that stands in each record; a longer one is a side chunk.
 pub const INLINE_BYTES_MAX: usize = 64;
 
+/// The bytes of a view: a whole chunk where it is kept, or bytes that were put together.
+#[derive(Clone, Debug)]
+pub enum Viewed {
+    /// All bytes of a chunk.
+    Chunk(Arc<Verified>),
+    /// Bytes of parts of chunks, one after the other.
+    Gathered(Vec<u8>),
+}
+
+impl Viewed {
+    /// Several, one after the other.
+    #[must_use]
+    pub fn joined(mut views: Vec<Self>) -> Self {
+        match views.len() {
+            1 => views.remove(0),
+            _ => Self::Gathered(views.iter().flat_map(|view| view.iter()).copied().collect()),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Viewed {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Gathered(bytes)
+    }
+}
+
+impl Deref for Viewed {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Chunk(chunk) => chunk.bytes(),
+            Self::Gathered(bytes) => bytes,
+        }
+    }
+}
+
+thread_local! {
+    /// Room that is used again: fresh pages for every chunk cost more than what fills them.
+    static ROOM: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// The most elements of room that a thread keeps: those of a chunk as a writer cuts it.
+const ROOM_KEPT: usize = 1 << 20;
+
+/// Elements with a fraction ([`predict::float::pattern`]).
+#[derive(Clone, Debug)]
+pub struct Patterns(Vec<u32>);
+
+impl Patterns {
+    /// Room for `count` patterns, whose values do not matter.
+    fn room(count: usize) -> Self {
+        let mut room = ROOM.take();
+        room.resize(count, 0);
+        Self(room)
+    }
+}
+
+impl Drop for Patterns {
+    fn drop(&mut self) {
+        if self.0.capacity() <= ROOM_KEPT {
+            ROOM.set(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+impl Deref for Patterns {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        &self.0
+    }
+}
+
 /// A prediction and its memory.
 #[derive(Clone, Debug)]
 pub enum Predicted {
     /// Nothing is known.
     None,
     /// The bytes of elements of the target's own type.
-    Bytes(Vec<u8>),
-    /// Elements with a fraction ([`predict::float::pattern`]).
-    Patterns(Vec<u32>),
+    Bytes(Viewed),
+    /// Elements with a fraction.
+    Patterns(Patterns),
 }
 
 impl Predicted {
@@ -148,13 +227,13 @@ pub fn predict(
         return Err(TOO_FEW.into());
     }
     if coding == Coding::Residual && recipe.has_patterns() && !matches!(recipe.step, Step::Same) {
-        let mut patterns = vec![0; size(count)];
-        recipe.patterns(first, &parts, &mut patterns)?;
+        let mut patterns = Patterns::room(size(count));
+        recipe.patterns(first, &parts, &mut patterns.0)?;
         return Ok(Predicted::Patterns(patterns));
     }
     let mut bytes = vec![0; size(plain_bytes)];
     recipe.predict(first, &parts, &mut bytes)?;
-    Ok(Predicted::Bytes(bytes))
+    Ok(Predicted::Bytes(bytes.into()))
 }
 
 /// The elements that patterns stand for, without their fraction, as the recipe itself would round

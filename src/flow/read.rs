@@ -19,7 +19,7 @@ use store_format::verified::Verified;
 use crate::codec::residual::{Model, Prediction};
 use crate::codec::{self, Elements};
 use crate::error::{Error, Result};
-use crate::flow::predicted::{self, Place, Predicted};
+use crate::flow::predicted::{self, Place, Predicted, Viewed};
 use crate::predict;
 use crate::store::pack_read::StoredRecord;
 use crate::store::read::Reader;
@@ -87,7 +87,7 @@ impl Rebuilder {
     ///
     /// # Errors
     /// As [`Rebuilder::chunk`]; `Corrupt` where a part lies outside its chunk.
-    pub fn view(&self, view: &View) -> Result<Vec<u8>> {
+    pub fn view(&self, view: &View) -> Result<Viewed> {
         self.read_view(view, limits::DEPTH_MAX)
     }
 
@@ -215,10 +215,9 @@ impl Rebuilder {
             | Predictor::Quantise
             | Predictor::Blockwise => {
                 let (first, tensor) = self.tensor_recipe(recipe)?;
-                let mut sources = Vec::new();
-                for view in &recipe.sources {
-                    sources.extend(self.read_view(view, recipe.depth - 1)?);
-                }
+                let views = recipe.sources.iter();
+                let views = views.map(|view| self.read_view(view, recipe.depth - 1));
+                let sources = Viewed::joined(views.collect::<Result<_>>()?);
                 predicted::predict(&tensor, first, &sources, plain_bytes, recipe.coding)
             }
             Predictor::Rows => {
@@ -315,11 +314,19 @@ impl Rebuilder {
         })
     }
 
-    fn read_view(&self, view: &View, depth_max: u8) -> Result<Vec<u8>> {
+    fn read_view(&self, view: &View, depth_max: u8) -> Result<Viewed> {
         let total = view
             .bytes()
             .filter(|bytes| *bytes <= limits::SOURCE_BYTES_MAX);
         let total = total.ok_or_else(|| Error::corrupt("a view is longer than any may be"))?;
+        if let [part] = view.parts.as_slice()
+            && !part.is_zeros()
+        {
+            let source = self.kept_source(&part.chunk, depth_max)?;
+            if part.start == 0 && part.bytes == source.bytes().len() as u64 {
+                return Ok(Viewed::Chunk(source));
+            }
+        }
         let mut bytes = Vec::with_capacity(size(total)?);
         for part in &view.parts {
             if part.is_zeros() {
@@ -334,7 +341,7 @@ impl Rebuilder {
                 taken.ok_or_else(|| Error::corrupt("a part lies outside its chunk"))?,
             );
         }
-        Ok(bytes)
+        Ok(bytes.into())
     }
 
     fn kept_source(&self, id: &ChunkId, depth_max: u8) -> Result<Arc<Verified>> {

@@ -17,7 +17,7 @@ use crate::flow::checkout::{self, Report};
 use crate::flow::made;
 use crate::flow::output::Directory;
 use crate::flow::peft;
-use crate::flow::predicted::{Predicted, predict};
+use crate::flow::predicted::{Predicted, Viewed, predict};
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Relatives, files_of};
 use crate::flow::tree::{self, Leaf, Leafy};
@@ -228,7 +228,7 @@ fn write(
 }
 
 /// The bytes of a changed tensor from an element on.
-fn make(rebuilder: &Rebuilder, recipe: &ByRecipe, first: u64, bytes: u64) -> Result<Vec<u8>> {
+fn make(rebuilder: &Rebuilder, recipe: &ByRecipe, first: u64, bytes: u64) -> Result<Viewed> {
     let too_much = || {
         Error::new(
             Kind::Unsupported,

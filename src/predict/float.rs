@@ -169,6 +169,11 @@ pub fn has_pattern(dtype: DType) -> bool {
     is_computable(dtype) && dtype != DType::F64
 }
 
+/// Whether the [`pattern`] of a value, for elements of this type, is the value's own bits.
+pub(super) fn is_own_pattern(dtype: DType) -> bool {
+    matches!(dtype, DType::Bf16 | DType::F32)
+}
+
 /// Widens as many elements as `out` holds. `false` if the type cannot be computed with or the
 /// lengths do not fit; `out` is then unspecified.
 #[must_use]

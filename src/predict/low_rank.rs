@@ -154,7 +154,8 @@ impl LowRank {
         out: &mut Output,
     ) -> Result<(), FormatError> {
         let count = base.len() / base_type.block().1 as usize;
-        let (mut dots, mut values) = ([0i32; BLOCK], [0.0f32; BLOCK]);
+        let mut dots = [0i32; BLOCK];
+        let (mut values, mut bits) = ([0.0f32; BLOCK], [0u32; BLOCK]);
         let right = kernel::Right::new(&self.b, self.rank, target.cols as usize);
         let mut begin = first;
         let end = first + count as u64;
@@ -173,7 +174,14 @@ impl LowRank {
                     let place = (begin - first) as usize + i * part.cols + at;
                     let values = &mut values[..n];
                     widen_at(base_type, base, place, values)?;
-                    kernel::add_changes(values, dots, self.step);
+                    if let Some(bits) = out.bits_at(target.dtype, place, n) {
+                        kernel::changed(values, dots, self.step, bits);
+                        continue;
+                    }
+                    kernel::changed(values, dots, self.step, &mut bits[..n]);
+                    for (value, &bits) in values.iter_mut().zip(&bits) {
+                        *value = f32::from_bits(bits);
+                    }
                     out.put(target.dtype, place, values)?;
                 }
             }

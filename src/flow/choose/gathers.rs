@@ -181,7 +181,7 @@ impl Chooser<'_> {
             let Some(old) = old else { return Ok(None) };
             before.push(old);
         }
-        let before: Vec<&[u8]> = before.iter().map(Vec::as_slice).collect();
+        let before: Vec<&[u8]> = before.iter().map(|strip| &**strip).collect();
         let after: Vec<&[u8]> = after.iter().map(Vec::as_slice).collect();
         let width = size(new.dtype.block().1);
         Ok(columns(&before, &after, width).map(Gather::columns))

@@ -11,7 +11,7 @@ use crate::bytes::{FileBytes, ReadAt};
 use crate::codec::residual::{self, Level, Prediction, Statistics, TensorShape};
 use crate::error::{Kind, Result};
 use crate::flow::approach::{BaseTensor, ByRecipe};
-use crate::flow::predicted::{Predicted, predict};
+use crate::flow::predicted::{Predicted, Viewed, predict};
 use crate::flow::relatives::whole;
 use crate::plan::trial;
 use crate::predict::{Shape, float};
@@ -121,7 +121,7 @@ impl Chooser<'_> {
         base: &BaseTensor,
         first: u64,
         count: u64,
-    ) -> Result<Option<Vec<u8>>> {
+    ) -> Result<Option<Viewed>> {
         let (start, bytes) = span(dtype, first, count);
         let mut view = View::default();
         base.parts(start, bytes, &mut view);
@@ -134,7 +134,8 @@ impl Chooser<'_> {
         let mut values = Vec::new();
         for (first, count) in &target.strips {
             let bytes = self.elements(dtype, source, *first, *count)?;
-            let bytes = bytes.unwrap_or_else(|| vec![0; size(span(dtype, *first, *count).1)]);
+            let bytes =
+                bytes.unwrap_or_else(|| vec![0; size(span(dtype, *first, *count).1)].into());
             values.extend(float::widened(dtype, &bytes));
         }
         Ok(values)
@@ -146,7 +147,7 @@ impl Chooser<'_> {
         let mut predicted = Vec::new();
         for (first, count) in &target.strips {
             match self.elements(target.shape.dtype, base, *first, *count)? {
-                Some(strip) => predicted.extend(strip),
+                Some(strip) => predicted.extend_from_slice(&strip),
                 None => return Ok(f64::INFINITY),
             }
         }
@@ -159,7 +160,7 @@ impl Chooser<'_> {
         let mut predicted = Vec::new();
         for (first, _, part) in target.parts() {
             match self.predicted(recipe, first, part.len(), Coding::Residual)? {
-                Predicted::Patterns(strip) => predicted.extend(strip),
+                Predicted::Patterns(strip) => predicted.extend_from_slice(&strip),
                 Predicted::Bytes(_) | Predicted::None => return Ok(f64::INFINITY),
             }
         }

@@ -13,6 +13,7 @@ use super::{Kept, Request};
 use crate::error::Result;
 use crate::flow::checkout::{self, checkout};
 use crate::flow::output::{Directory, Standing};
+use crate::flow::predicted::Viewed;
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::BaseFiles;
 use crate::flow::{hint, made};
@@ -100,7 +101,7 @@ pub(super) fn make(
             let (made, left_out) = maker.make(rebuilder, first, bytes)?;
             let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
             errors.insert((maker.number, first), left_out);
-            Ok(made)
+            Ok(made.into())
         };
         made::write(
             rebuilder,
@@ -161,7 +162,7 @@ impl<'a> Maker<'a> {
     fn make(&self, rebuilder: &Rebuilder, first: u64, bytes: u64) -> Result<(Vec<u8>, Errors)> {
         let width = self.recipe.target.dtype.block().1;
         let count = bytes / width;
-        let mut base = Vec::new();
+        let mut base = Viewed::Gathered(Vec::new());
         let mut ranges = Vec::new();
         for range in self.recipe.sources(first, count)? {
             match range.source {

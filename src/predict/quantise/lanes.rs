@@ -173,12 +173,14 @@ mod avx2 {
         let flat_min = negative(min);
         let inverse = _mm256_div_ps(n, _mm256_sub_ps(max, min));
         let mut scale = _mm256_div_ps(_mm256_set1_ps(1.0), inverse);
-        let (mut kept, mut tried) = ([[0.0; 8]; 32], [[0.0; 8]; 32]);
-        for (x, kept) in x.iter().zip(&mut kept) {
+        let mut tried = [[0.0; 8]; 32];
+        for (x, tried) in x.iter().zip(&mut tried) {
             let level = bounded(_mm256_mul_ps(inverse, _mm256_sub_ps(load(x), min)), zero, n);
-            store(kept, level);
+            store(tried, level);
         }
-        let mut best = error(s, x, w, &kept[..group], scale, min);
+        let mut best = error(s, x, w, &tried[..group], scale, min);
+        // What the best levels are made with: they are made again at the end.
+        let mut chosen = (inverse, min);
         for step in 0..=s.steps {
             let count = _mm256_set1_ps(s.from + s.step * f32::from(step) + s.levels);
             let inverse = _mm256_div_ps(count, _mm256_sub_ps(max, min));
@@ -208,17 +210,21 @@ mod avx2 {
                 _mm256_cmp_ps::<_CMP_GT_OQ>(determinant, zero),
                 _mm256_cmp_ps::<_CMP_LT_OQ>(this_error, best),
             );
-            for (kept, tried) in kept.iter_mut().zip(&tried[..group]) {
-                let level = select(better, load(tried), load(kept));
-                store(kept, level);
-            }
+            chosen.0 = select(better, inverse, chosen.0);
+            chosen.1 = select(better, min, chosen.1);
             best = select(better, this_error, best);
             scale = select(better, this_scale, scale);
             min = select(better, this_min, min);
         }
-        for kept in &mut kept[..group] {
-            let level = _mm256_andnot_ps(flat, load(kept));
-            store(kept, level);
+        let (inverse, floor) = chosen;
+        let mut kept = [[0.0; 8]; 32];
+        for (x, kept) in x.iter().zip(&mut kept) {
+            let level = bounded(
+                _mm256_mul_ps(inverse, _mm256_sub_ps(load(x), floor)),
+                zero,
+                n,
+            );
+            store(kept, _mm256_andnot_ps(flat, level));
         }
         apart(&kept[..group], levels);
         let (mut scales, mut mins) = ([0.0; 8], [0.0; 8]);
