@@ -15,6 +15,7 @@ pub mod gather;
 pub mod linear;
 pub mod low_rank;
 pub mod quantise;
+mod vectors;
 mod wire;
 
 use std::borrow::Cow;
@@ -536,9 +537,7 @@ impl Output<'_> {
             }
             Output::Patterns(out) => match out.get_mut(at..at + values.len()) {
                 Some(out) => {
-                    for (to, &value) in out.iter_mut().zip(values) {
-                        *to = float::pattern(dtype, value);
-                    }
+                    float::patterns(dtype, values, out);
                     true
                 }
                 None => false,

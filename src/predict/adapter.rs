@@ -5,6 +5,7 @@
 use store_format::FormatError;
 use store_format::dtype::DType;
 
+use super::vectors::wide;
 use super::wire::{Reader, unknown};
 use super::{BLOCK, Output, Shape, SourceRange, float, invalid, widen_at};
 
@@ -263,14 +264,15 @@ impl Adapter {
         if count == 0 {
             return Ok(()); // An empty range asks for nothing.
         }
-        let sums = Sums::new(self, target, extra, parts, first)?;
-        let mut values = [0.0f32; BLOCK];
+        let factors = Sums::new(self, target, extra, parts, first)?;
+        let (mut values, mut changed) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         let Some(magnitudes) = parts.get(2) else {
             return blocks(target.cols, first, count, &mut |done, place, n| {
-                let values = &mut values[..n];
+                let (values, changed) = (&mut values[..n], &mut changed[..n]);
                 widen_at(base_type, base, done, values)?;
-                self.change(values, sums.block(self, place, &mut [0.0; BLOCK][..n]))?;
-                out.put(target.dtype, done, values)
+                factors.fill(self.order, place, changed);
+                self.change(values, changed);
+                out.put(target.dtype, done, changed)
             });
         };
         let magnitudes = widened(extra[2].dtype, magnitudes)?;
@@ -279,14 +281,12 @@ impl Adapter {
         for (row, &magnitude) in (base_first / cols..).zip(&magnitudes) {
             let start = row * cols;
             blocks(cols, start, cols, &mut |done, place, n| {
-                let values = &mut row_values[done..done + n];
-                widen_at(
-                    base_type,
-                    base,
-                    (start - base_first) as usize + done,
-                    values,
-                )?;
-                self.change(values, sums.block(self, place, &mut [0.0; BLOCK][..n]))
+                let (values, changed) = (&mut values[..n], &mut row_values[done..done + n]);
+                let at = (start - base_first) as usize + done;
+                widen_at(base_type, base, at, values)?;
+                factors.fill(self.order, place, changed);
+                self.change(values, changed);
+                Ok(())
             })?;
             let (from, until) = (start.max(first), (start + cols).min(end));
             let wanted = &mut row_values[..];
@@ -297,37 +297,25 @@ impl Adapter {
         Ok(())
     }
 
-    fn add(&self, sums: &mut [f32], factor: f32, along: &[f32]) {
-        match self.order {
-            Order::Plain => {
-                for (sum, &x) in sums.iter_mut().zip(along) {
-                    *sum += factor * x;
-                }
+    /// From sums to `value + round(sum * scale)`. A base that is not finite stays as it is; a NaN
+    /// that the sum makes becomes the canonical one.
+    fn change(&self, values: &[f32], sums: &mut [f32]) {
+        match self.change {
+            DType::Bf16 => {
+                self.change_by(values, sums, |x| float::from_bf16(float::to_bf16(x)));
             }
-            Order::Fused => {
-                let factor = f64::from(factor);
-                for (sum, &x) in sums.iter_mut().zip(along) {
-                    *sum = (f64::from(*sum) + factor * f64::from(x)) as f32;
-                }
-            }
+            DType::F16 => self.change_by(values, sums, |x| float::from_f16(float::to_f16(x))),
+            _ => self.change_by(values, sums, |x| x),
         }
     }
 
-    /// `value + round(sum * scale)`. A base that is not finite stays as it is; a NaN that the
-    /// sum makes becomes the canonical one.
-    fn change(&self, values: &mut [f32], sums: &[f32]) -> Result<(), FormatError> {
-        for (value, &sum) in values.iter_mut().zip(sums) {
-            let product = sum * self.scale;
-            let change = match self.change {
-                DType::Bf16 => float::from_bf16(float::to_bf16(product)),
-                DType::F16 => float::from_f16(float::to_f16(product)),
-                _ => product,
-            };
-            if value.is_finite() {
-                *value = canonical(*value + change);
+    fn change_by(&self, values: &[f32], sums: &mut [f32], round: impl Fn(f32) -> f32) {
+        wide(|| {
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                let changed = canonical(value + round(*sum * self.scale));
+                *sum = if value.is_finite() { changed } else { value };
             }
-        }
-        Ok(())
+        });
     }
 }
 
@@ -374,21 +362,50 @@ impl Sums {
     }
 
     /// The sums of the elements of one row from `(row, column)` on.
-    fn block<'a>(
-        &self,
-        adapter: &Adapter,
-        (row, col): (u64, usize),
-        sums: &'a mut [f32],
-    ) -> &'a [f32] {
+    fn fill(&self, order: Order, (row, col): (u64, usize), out: &mut [f32]) {
         let row = (row - self.across_first) as usize;
         let factors = &self.across[row * self.rank..(row + 1) * self.rank];
-        for (k, &factor) in factors.iter().enumerate() {
-            let along = &self.along[k * self.cols + col..][..sums.len()];
-            adapter.add(sums, factor, along);
+        match order {
+            Order::Plain => self.sum(factors, col, out, |sum, factor, x| sum + factor * x),
+            Order::Fused => self.sum(factors, col, out, |sum, factor, x| {
+                (f64::from(sum) + f64::from(factor) * f64::from(x)) as f32
+            }),
         }
-        sums
+    }
+
+    fn sum(
+        &self,
+        factors: &[f32],
+        col: usize,
+        out: &mut [f32],
+        add: impl Fn(f32, f32, f32) -> f32,
+    ) {
+        let rows = || self.along.chunks_exact(self.cols).zip(factors);
+        wide(|| {
+            let (tiles, rest) = out.as_chunks_mut::<TILE>();
+            let rest_at = col + tiles.len() * TILE;
+            for (n, tile) in tiles.iter_mut().enumerate() {
+                // In registers while all components are added.
+                let mut sums = [0.0; TILE];
+                for (row, &factor) in rows() {
+                    for (sum, &x) in sums.iter_mut().zip(&row[col + n * TILE..]) {
+                        *sum = add(*sum, factor, x);
+                    }
+                }
+                *tile = sums;
+            }
+            rest.fill(0.0);
+            for (row, &factor) in rows() {
+                for (sum, &x) in rest.iter_mut().zip(&row[rest_at..]) {
+                    *sum = add(*sum, factor, x);
+                }
+            }
+        });
     }
 }
+
+/// Elements whose sums stay in registers.
+const TILE: usize = 16;
 
 /// Cuts a range where rows end and buffers are full: how many elements are done, the row and
 /// column of the next, and how many come.

@@ -5,6 +5,8 @@
 
 use store_format::dtype::DType;
 
+use super::vectors::wide;
+
 /// The shape of a narrow float type: bits of mantissa, exponent bias, the magnitude that an
 /// overflow becomes, and the magnitude of the NaN that every NaN becomes.
 struct Narrow {
@@ -183,9 +185,11 @@ pub fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
         if elements.len() != out.len() || !rest.is_empty() {
             return false;
         }
-        for (to, &from) in out.iter_mut().zip(elements) {
-            *to = get(from);
-        }
+        wide(|| {
+            for (to, &from) in out.iter_mut().zip(elements) {
+                *to = get(from);
+            }
+        });
         true
     }
     match dtype {
@@ -219,9 +223,11 @@ pub fn round(dtype: DType, values: &[f32], out: &mut [u8]) -> bool {
         if elements.len() != values.len() || !rest.is_empty() {
             return false;
         }
-        for (to, &from) in elements.iter_mut().zip(values) {
-            *to = put(from);
-        }
+        wide(|| {
+            for (to, &from) in elements.iter_mut().zip(values) {
+                *to = put(from);
+            }
+        });
         true
     }
     match dtype {
@@ -276,6 +282,23 @@ pub fn pattern(dtype: DType, value: f32) -> u32 {
         DType::F8E4M3 => sign | narrow_pattern(bits, &E4M3),
         DType::F8E5M2 => sign | narrow_pattern(bits, &E5M2),
         _ => 0,
+    }
+}
+
+/// [`pattern`] of each value.
+pub(super) fn patterns(dtype: DType, values: &[f32], out: &mut [u32]) {
+    fn each(values: &[f32], out: &mut [u32], pattern: impl Fn(f32) -> u32) {
+        wide(|| {
+            for (to, &value) in out.iter_mut().zip(values) {
+                *to = pattern(value);
+            }
+        });
+    }
+    match dtype {
+        // Apart, so that the loop does not ask for the type.
+        DType::F16 => each(values, out, |value| pattern(DType::F16, value)),
+        DType::Bf16 | DType::F32 => each(values, out, f32::to_bits),
+        _ => each(values, out, |value| pattern(dtype, value)),
     }
 }
 

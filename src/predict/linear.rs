@@ -5,6 +5,7 @@
 use store_format::FormatError;
 use store_format::dtype::DType;
 
+use super::vectors::wide;
 use super::wire::{Reader, put_number};
 use super::{BLOCK, Output, Recipe, SOURCES_MAX, Shape, float, invalid, widen_at};
 
@@ -66,14 +67,18 @@ impl Linear {
                 .enumerate()
             {
                 widen_at(shape.dtype, part, at, values)?;
-                for (sum, &value) in sums.iter_mut().zip(&*values) {
-                    let term = c * f64::from(value);
-                    *sum = if i == 0 { term } else { *sum + term };
+                wide(|| {
+                    for (sum, &value) in sums.iter_mut().zip(&*values) {
+                        let term = c * f64::from(value);
+                        *sum = if i == 0 { term } else { *sum + term };
+                    }
+                });
+            }
+            wide(|| {
+                for (value, &sum) in values.iter_mut().zip(&sums) {
+                    *value = float::from_f64(sum);
                 }
-            }
-            for (value, &sum) in values.iter_mut().zip(&sums) {
-                *value = float::from_f64(sum);
-            }
+            });
             out.put(to, at, values)?;
         }
         Ok(())

@@ -6,12 +6,12 @@
 pub mod fit;
 mod kernel;
 pub mod subspace;
-mod vectors;
 
 use store_format::FormatError;
 use store_format::dtype::DType;
 use store_format::limits::CHUNK_BYTES_MAX;
 
+use super::vectors::wide;
 use super::wire::Reader;
 use super::{BLOCK, Output, Shape, float, invalid, widen_at};
 
@@ -155,7 +155,7 @@ impl LowRank {
     ) -> Result<(), FormatError> {
         let count = base.len() / base_type.block().1 as usize;
         let mut dots = [0i32; BLOCK];
-        let (mut values, mut bits) = ([0.0f32; BLOCK], [0u32; BLOCK]);
+        let (mut values, mut changed) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         let right = kernel::Right::new(&self.b, self.rank, target.cols as usize);
         let mut begin = first;
         let end = first + count as u64;
@@ -175,19 +175,32 @@ impl LowRank {
                     let values = &mut values[..n];
                     widen_at(base_type, base, place, values)?;
                     if let Some(bits) = out.bits_at(target.dtype, place, n) {
-                        kernel::changed(values, dots, self.step, bits);
-                        continue;
+                        self.change(values, dots, |i, value| bits[i] = value.to_bits());
+                    } else {
+                        let changed = &mut changed[..n];
+                        self.change(values, dots, |i, value| changed[i] = value);
+                        out.put(target.dtype, place, changed)?;
                     }
-                    kernel::changed(values, dots, self.step, &mut bits[..n]);
-                    for (value, &bits) in values.iter_mut().zip(&bits) {
-                        *value = f32::from_bits(bits);
-                    }
-                    out.put(target.dtype, place, values)?;
                 }
             }
             begin += (part.rows * part.cols) as u64;
         }
         Ok(())
+    }
+
+    /// Gives each value plus its dot product times the step, each product rounded before the sum;
+    /// a value that is not finite stays as it is.
+    ///
+    /// Not in place: there compilers leave out the stores of what stays, with instructions that
+    /// are many times slower than a whole store.
+    fn change(&self, values: &[f32], dots: &[i32], mut put: impl FnMut(usize, f32)) {
+        wide(|| {
+            for (i, (&value, &dot)) in values.iter().zip(dots).enumerate() {
+                // Exact: a dot product is below 2^18.
+                let changed = value + dot as f32 * self.step;
+                put(i, if value.is_finite() { changed } else { value });
+            }
+        });
     }
 }
 

@@ -61,30 +61,6 @@ impl<'a> Right<'a> {
     }
 }
 
-/// The bits of each value plus its dot product times a step, each product rounded before the sum;
-/// a value that is not finite stays as it is.
-///
-/// Not in place: there compilers leave out the stores of what stays, with instructions that are
-/// many times slower than a whole store.
-pub(super) fn changed(values: &[f32], dots: &[i32], step: f32, out: &mut [u32]) {
-    #[cfg(target_arch = "x86_64")]
-    if avx2::usable() {
-        // SAFETY: the processor has AVX2.
-        unsafe { avx2::changed(values, dots, step, out) };
-        return;
-    }
-    changed_plain(values, dots, step, out);
-}
-
-#[inline(always)]
-fn changed_plain(values: &[f32], dots: &[i32], step: f32, out: &mut [u32]) {
-    for ((out, &value), &dot) in out.iter_mut().zip(values).zip(dots) {
-        // Exact: a dot product is below 2^18.
-        let changed = value + dot as f32 * step;
-        *out = if value.is_finite() { changed } else { value }.to_bits();
-    }
-}
-
 /// The sums one component after another: the meaning of the fast form.
 fn scalar(row: &[i8], b: &[i8], cols: usize, col: usize, out: &mut [i32]) {
     out.fill(0);
@@ -137,12 +113,6 @@ mod avx2 {
 
     pub(super) fn usable() -> bool {
         std::is_x86_feature_detected!("avx2")
-    }
-
-    /// The plain twin in vectors: the same operations, which are never fused.
-    #[target_feature(enable = "avx2")]
-    pub(super) fn changed(values: &[f32], dots: &[i32], step: f32, out: &mut [u32]) {
-        super::changed_plain(values, dots, step, out);
     }
 
     /// The sums of `N` rows.
@@ -251,28 +221,6 @@ mod avx2 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn changes_are_added_alike_with_and_without_vectors() {
-        let special = [
-            f32::NAN,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::MAX,
-            -0.0,
-            1e-45,
-        ];
-        let values: Vec<f32> = (0..45)
-            .map(|i| special.get(i).copied().unwrap_or(i as f32 * 0.37 - 5.0))
-            .collect();
-        let dots: Vec<i32> = (0..45).map(|i| i * 11_288 - 254_016).collect();
-        for step in [1e-4, 0.3, f32::MAX] {
-            let (mut fast, mut plain) = ([0; 45], [0; 45]);
-            changed(&values, &dots, step, &mut fast);
-            changed_plain(&values, &dots, step, &mut plain);
-            assert_eq!(fast, plain);
-        }
-    }
 
     #[test]
     fn the_fast_sums_are_the_plain_sums() {

@@ -5,7 +5,7 @@
 
 use nalgebra::{Cholesky, DMatrix, DMatrixView, DMatrixViewMut, SymmetricEigen};
 
-use super::vectors::{add_scaled, dot};
+use super::super::vectors::{add_scaled, dot};
 
 /// Steps of the eigenvalue iteration, for each row of a matrix: far more than any takes.
 const STEPS_EACH: usize = 64;
