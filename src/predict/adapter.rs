@@ -310,12 +310,15 @@ impl Adapter {
     }
 
     fn change_by(&self, values: &[f32], sums: &mut [f32], round: impl Fn(f32) -> f32) {
-        wide(|| {
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                let changed = canonical(value + round(*sum * self.scale));
-                *sum = if value.is_finite() { changed } else { value };
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    let changed = canonical(value + round(*sum * self.scale));
+                    *sum = if value.is_finite() { changed } else { value };
+                }
+            },
+        );
     }
 }
 
@@ -373,6 +376,7 @@ impl Sums {
         }
     }
 
+    /// Component by component, for the columns of one do not wait for one another.
     fn sum(
         &self,
         factors: &[f32],
@@ -380,32 +384,19 @@ impl Sums {
         out: &mut [f32],
         add: impl Fn(f32, f32, f32) -> f32,
     ) {
-        let rows = || self.along.chunks_exact(self.cols).zip(factors);
-        wide(|| {
-            let (tiles, rest) = out.as_chunks_mut::<TILE>();
-            let rest_at = col + tiles.len() * TILE;
-            for (n, tile) in tiles.iter_mut().enumerate() {
-                // In registers while all components are added.
-                let mut sums = [0.0; TILE];
-                for (row, &factor) in rows() {
-                    for (sum, &x) in sums.iter_mut().zip(&row[col + n * TILE..]) {
+        out.fill(0.0);
+        for (row, &factor) in self.along.chunks_exact(self.cols).zip(factors) {
+            wide(
+                #[inline(always)]
+                || {
+                    for (sum, &x) in out.iter_mut().zip(&row[col..]) {
                         *sum = add(*sum, factor, x);
                     }
-                }
-                *tile = sums;
-            }
-            rest.fill(0.0);
-            for (row, &factor) in rows() {
-                for (sum, &x) in rest.iter_mut().zip(&row[rest_at..]) {
-                    *sum = add(*sum, factor, x);
-                }
-            }
-        });
+                },
+            );
+        }
     }
 }
-
-/// Elements whose sums stay in registers.
-const TILE: usize = 16;
 
 /// Cuts a range where rows end and buffers are full: how many elements are done, the row and
 /// column of the next, and how many come.

@@ -185,11 +185,14 @@ pub fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
         if elements.len() != out.len() || !rest.is_empty() {
             return false;
         }
-        wide(|| {
-            for (to, &from) in out.iter_mut().zip(elements) {
-                *to = get(from);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (to, &from) in out.iter_mut().zip(elements) {
+                    *to = get(from);
+                }
+            },
+        );
         true
     }
     match dtype {
@@ -223,11 +226,14 @@ pub fn round(dtype: DType, values: &[f32], out: &mut [u8]) -> bool {
         if elements.len() != values.len() || !rest.is_empty() {
             return false;
         }
-        wide(|| {
-            for (to, &from) in elements.iter_mut().zip(values) {
-                *to = put(from);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (to, &from) in elements.iter_mut().zip(values) {
+                    *to = put(from);
+                }
+            },
+        );
         true
     }
     match dtype {
@@ -288,11 +294,14 @@ pub fn pattern(dtype: DType, value: f32) -> u32 {
 /// [`pattern`] of each value.
 pub(super) fn patterns(dtype: DType, values: &[f32], out: &mut [u32]) {
     fn each(values: &[f32], out: &mut [u32], pattern: impl Fn(f32) -> u32) {
-        wide(|| {
-            for (to, &value) in out.iter_mut().zip(values) {
-                *to = pattern(value);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (to, &value) in out.iter_mut().zip(values) {
+                    *to = pattern(value);
+                }
+            },
+        );
     }
     match dtype {
         // Apart, so that the loop does not ask for the type.

@@ -67,18 +67,24 @@ impl Linear {
                 .enumerate()
             {
                 widen_at(shape.dtype, part, at, values)?;
-                wide(|| {
-                    for (sum, &value) in sums.iter_mut().zip(&*values) {
-                        let term = c * f64::from(value);
-                        *sum = if i == 0 { term } else { *sum + term };
-                    }
-                });
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (sum, &value) in sums.iter_mut().zip(&*values) {
+                            let term = c * f64::from(value);
+                            *sum = if i == 0 { term } else { *sum + term };
+                        }
+                    },
+                );
             }
-            wide(|| {
-                for (value, &sum) in values.iter_mut().zip(&sums) {
-                    *value = float::from_f64(sum);
-                }
-            });
+            wide(
+                #[inline(always)]
+                || {
+                    for (value, &sum) in values.iter_mut().zip(&sums) {
+                        *value = float::from_f64(sum);
+                    }
+                },
+            );
             out.put(to, at, values)?;
         }
         Ok(())

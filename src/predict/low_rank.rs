@@ -194,13 +194,16 @@ impl LowRank {
     /// Not in place: there compilers leave out the stores of what stays, with instructions that
     /// are many times slower than a whole store.
     fn change(&self, values: &[f32], dots: &[i32], mut put: impl FnMut(usize, f32)) {
-        wide(|| {
-            for (i, (&value, &dot)) in values.iter().zip(dots).enumerate() {
-                // Exact: a dot product is below 2^18.
-                let changed = value + dot as f32 * self.step;
-                put(i, if value.is_finite() { changed } else { value });
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (i, (&value, &dot)) in values.iter().zip(dots).enumerate() {
+                    // Exact: a dot product is below 2^18.
+                    let changed = value + dot as f32 * self.step;
+                    put(i, if value.is_finite() { changed } else { value });
+                }
+            },
+        );
     }
 }
 

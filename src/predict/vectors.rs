@@ -27,27 +27,33 @@ fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
 
 /// A dot product in 32 lanes, which sums in another order than a loop would: for encoders only.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    wide(|| {
-        let mut lanes = [0.0f32; 32];
-        let (a, a_rest) = a.as_chunks::<32>();
-        let (b, b_rest) = b.as_chunks::<32>();
-        for (a, b) in a.iter().zip(b) {
-            for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-                *lane += a * b;
+    wide(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0f32; 32];
+            let (a, a_rest) = a.as_chunks::<32>();
+            let (b, b_rest) = b.as_chunks::<32>();
+            for (a, b) in a.iter().zip(b) {
+                for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                    *lane += a * b;
+                }
             }
-        }
-        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-        lanes.iter().sum::<f32>() + rest
-    })
+            let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+            lanes.iter().sum::<f32>() + rest
+        },
+    )
 }
 
 /// Adds a multiple of a vector to another.
 pub(super) fn add_scaled(to: &mut [f32], from: &[f32], factor: f32) {
-    wide(|| {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to += factor * from;
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += factor * from;
+            }
+        },
+    );
 }
 
 #[cfg(test)]
