@@ -39,7 +39,13 @@ impl Viewed {
     pub fn joined(mut views: Vec<Self>) -> Self {
         match views.len() {
             1 => views.remove(0),
-            _ => Self::Gathered(views.iter().flat_map(|view| view.iter()).copied().collect()),
+            _ => Self::Gathered(
+                views
+                    .iter()
+                    .map(|view| &**view)
+                    .collect::<Vec<_>>()
+                    .concat(),
+            ),
         }
     }
 }
@@ -77,6 +83,7 @@ impl Patterns {
     /// Room for `count` patterns, whose values do not matter.
     fn room(count: usize) -> Self {
         let mut room = ROOM.take();
+        room.reserve_exact(count.saturating_sub(room.len()));
         room.resize(count, 0);
         Self(room)
     }
