@@ -175,10 +175,10 @@ impl LowRank {
                     let values = &mut values[..n];
                     widen_at(base_type, base, place, values)?;
                     if let Some(bits) = out.bits_at(target.dtype, place, n) {
-                        self.change(values, dots, |i, value| bits[i] = value.to_bits());
+                        self.change(values, dots, bits, f32::to_bits);
                     } else {
                         let changed = &mut changed[..n];
-                        self.change(values, dots, |i, value| changed[i] = value);
+                        self.change(values, dots, changed, |value| value);
                         out.put(target.dtype, place, changed)?;
                     }
                 }
@@ -188,19 +188,19 @@ impl LowRank {
         Ok(())
     }
 
-    /// Gives each value plus its dot product times the step, each product rounded before the sum;
-    /// a value that is not finite stays as it is.
+    /// Puts down each value plus its dot product times the step, each product rounded before the
+    /// sum; a value that is not finite stays as it is.
     ///
     /// Not in place: there compilers leave out the stores of what stays, with instructions that
     /// are many times slower than a whole store.
-    fn change(&self, values: &[f32], dots: &[i32], mut put: impl FnMut(usize, f32)) {
+    fn change<T>(&self, values: &[f32], dots: &[i32], out: &mut [T], put: impl Fn(f32) -> T) {
         wide(
             #[inline(always)]
             || {
-                for (i, (&value, &dot)) in values.iter().zip(dots).enumerate() {
+                for ((out, &value), &dot) in out.iter_mut().zip(values).zip(dots) {
                     // Exact: a dot product is below 2^18.
                     let changed = value + dot as f32 * self.step;
-                    put(i, if value.is_finite() { changed } else { value });
+                    *out = put(if value.is_finite() { changed } else { value });
                 }
             },
         );

@@ -7,8 +7,10 @@
     reason = "a call of a function for AVX2 behind a check of the processor"
 )]
 
-/// Does work whose loops are worth wide vectors. They must stand in it, or in functions that are
-/// always inlined: what it calls stays as it is.
+/// Does work whose loops are worth wide vectors.
+///
+/// They must stand in the closure itself, which must say `#[inline(always)]`: what is called stays
+/// compiled for every processor.
 #[inline(always)]
 pub(super) fn wide<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
