@@ -296,14 +296,14 @@ impl Source<'_> {
     /// The prediction; nothing where the base is hurt: a file can be kept all the same, and what
     /// is lost heals by it.
     fn predicted(&self, planned: &Planned, coding: Coding, plain_bytes: u64) -> Result<Predicted> {
-        let sources = match self.writer.rebuilder.view(&planned.view) {
+        let sources = match self.writer.rebuilder.pieces(&planned.view) {
             Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => {
                 return Ok(Predicted::None);
             }
             other => other?,
         };
         match &planned.recipe {
-            None => Ok(Predicted::Bytes(sources)),
+            None => Ok(Predicted::Bytes(sources.joined())),
             Some((recipe, first)) => {
                 predicted::predict(&recipe.recipe, *first, &sources, plain_bytes, coding)
             }

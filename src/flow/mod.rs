@@ -43,5 +43,6 @@ pub mod transfer;
 pub mod tree;
 pub mod undo;
 pub mod unite;
+pub mod viewed;
 pub mod worktree;
 pub mod write;

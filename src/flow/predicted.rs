@@ -6,16 +6,15 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use store_format::FormatError;
 use store_format::cursor::{Reader, put_varint};
 use store_format::dtype::DType;
 use store_format::record::{Coding, Predictor};
-use store_format::verified::Verified;
 
 use crate::codec::residual::Prediction;
 use crate::error::Result;
+use crate::flow::viewed::{Pieces, Viewed};
 use crate::predict::{self, Step};
 
 /// A number in the parameters that says: the tensor's recipe follows.
@@ -23,49 +22,6 @@ const INLINE: u8 = 255;
 
 /// The longest recipe that stands in each record; a longer one is a side chunk.
 pub const INLINE_BYTES_MAX: usize = 64;
-
-/// The bytes of a view: a whole chunk where it is kept, or bytes that were put together.
-#[derive(Clone, Debug)]
-pub enum Viewed {
-    /// All bytes of a chunk.
-    Chunk(Arc<Verified>),
-    /// Bytes of parts of chunks, one after the other.
-    Gathered(Vec<u8>),
-}
-
-impl Viewed {
-    /// Several, one after the other.
-    #[must_use]
-    pub fn joined(mut views: Vec<Self>) -> Self {
-        match views.len() {
-            1 => views.remove(0),
-            _ => Self::Gathered(
-                views
-                    .iter()
-                    .map(|view| &**view)
-                    .collect::<Vec<_>>()
-                    .concat(),
-            ),
-        }
-    }
-}
-
-impl From<Vec<u8>> for Viewed {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Gathered(bytes)
-    }
-}
-
-impl Deref for Viewed {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Chunk(chunk) => chunk.bytes(),
-            Self::Gathered(bytes) => bytes,
-        }
-    }
-}
 
 thread_local! {
     /// Room that is used again: fresh pages for every chunk cost more than what fills them.
@@ -215,24 +171,17 @@ pub fn elements(
 pub fn predict(
     recipe: &predict::Recipe,
     first: u64,
-    sources: &[u8],
+    sources: &Pieces,
     plain_bytes: u64,
     coding: Coding,
 ) -> Result<Predicted> {
     let count = elements(recipe, plain_bytes)?;
-    let mut rest = sources;
-    let mut parts = Vec::new();
-    for range in recipe.sources(first, count)? {
-        let part = usize::try_from(range.bytes)
-            .ok()
-            .and_then(|bytes| rest.split_at_checked(bytes));
-        let (part, left) = part.ok_or(TOO_FEW)?;
-        parts.push(part);
-        rest = left;
-    }
-    if !rest.is_empty() {
-        return Err(TOO_FEW.into());
-    }
+    let ranges = recipe.sources(first, count)?;
+    let lengths: Vec<u64> = ranges.iter().map(|range| range.bytes).collect();
+    let parts = sources.split(&lengths).ok_or(FormatError::Invalid {
+        rule: "the views of a record are the source ranges of its recipe",
+    })?;
+    let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
     if coding == Coding::Residual && recipe.has_patterns() && !matches!(recipe.step, Step::Same) {
         let mut patterns = Patterns::room(size(count));
         recipe.patterns(first, &parts, &mut patterns.0)?;
@@ -251,10 +200,6 @@ pub fn rounded(dtype: DType, patterns: &[u32]) -> Option<Vec<u8>> {
     let mut out = vec![0; size(bytes)];
     predict::float::round_patterns(dtype, patterns, &mut out).then_some(out)
 }
-
-const TOO_FEW: FormatError = FormatError::Invalid {
-    rule: "the views of a record are the source ranges of its recipe",
-};
 
 /// Counts that the limit of a chunk's bytes bounds.
 fn size(count: u64) -> usize {

@@ -19,7 +19,8 @@ use store_format::verified::Verified;
 use crate::codec::residual::{Model, Prediction};
 use crate::codec::{self, Elements};
 use crate::error::{Error, Result};
-use crate::flow::predicted::{self, Place, Predicted, Viewed};
+use crate::flow::predicted::{self, Place, Predicted};
+use crate::flow::viewed::{Pieces, Viewed};
 use crate::predict;
 use crate::store::pack_read::StoredRecord;
 use crate::store::read::Reader;
@@ -88,7 +89,15 @@ impl Rebuilder {
     /// # Errors
     /// As [`Rebuilder::chunk`]; `Corrupt` where a part lies outside its chunk.
     pub fn view(&self, view: &View) -> Result<Viewed> {
-        self.read_view(view, limits::DEPTH_MAX)
+        self.pieces(view).map(Pieces::joined)
+    }
+
+    /// The bytes of a view as they lie in its chunks.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::view`].
+    pub fn pieces(&self, view: &View) -> Result<Pieces> {
+        self.read_views(std::slice::from_ref(view), limits::DEPTH_MAX)
     }
 
     /// An object, checked against its id.
@@ -205,7 +214,8 @@ impl Rebuilder {
                 if view.bytes() != Some(plain_bytes) {
                     return Err(Error::corrupt("a base is as long as what it predicts"));
                 }
-                self.read_view(view, recipe.depth - 1).map(Predicted::Bytes)
+                let base = self.read_views(&recipe.sources, recipe.depth - 1)?;
+                Ok(Predicted::Bytes(base.joined()))
             }
             Predictor::LowRank
             | Predictor::Adapter
@@ -215,9 +225,7 @@ impl Rebuilder {
             | Predictor::Quantise
             | Predictor::Blockwise => {
                 let (first, tensor) = self.tensor_recipe(recipe)?;
-                let views = recipe.sources.iter();
-                let views = views.map(|view| self.read_view(view, recipe.depth - 1));
-                let sources = Viewed::joined(views.collect::<Result<_>>()?);
+                let sources = self.read_views(&recipe.sources, recipe.depth - 1)?;
                 predicted::predict(&tensor, first, &sources, plain_bytes, recipe.coding)
             }
             Predictor::Rows => {
@@ -314,34 +322,27 @@ impl Rebuilder {
         })
     }
 
-    fn read_view(&self, view: &View, depth_max: u8) -> Result<Viewed> {
-        let total = view
-            .bytes()
-            .filter(|bytes| *bytes <= limits::SOURCE_BYTES_MAX);
-        let total = total.ok_or_else(|| Error::corrupt("a view is longer than any may be"))?;
-        if let [part] = view.parts.as_slice()
-            && !part.is_zeros()
-        {
-            let source = self.kept_source(&part.chunk, depth_max)?;
-            if part.start == 0 && part.bytes == source.bytes().len() as u64 {
-                return Ok(Viewed::Chunk(source));
+    fn read_views(&self, views: &[View], depth_max: u8) -> Result<Pieces> {
+        let mut pieces = Pieces::default();
+        for view in views {
+            let total = view.bytes();
+            if total.is_none_or(|bytes| bytes > limits::SOURCE_BYTES_MAX) {
+                return Err(Error::corrupt("a view is longer than any may be"));
+            }
+            for part in &view.parts {
+                if part.is_zeros() {
+                    pieces.add_zeros(size(part.bytes)?);
+                    continue;
+                }
+                let source = self.kept_source(&part.chunk, depth_max)?;
+                let start = size(part.start)?;
+                let range = start.checked_add(size(part.bytes)?).map(|end| start..end);
+                if !range.is_some_and(|range| pieces.add(source, range)) {
+                    return Err(Error::corrupt("a part lies outside its chunk"));
+                }
             }
         }
-        let mut bytes = Vec::with_capacity(size(total)?);
-        for part in &view.parts {
-            if part.is_zeros() {
-                bytes.resize(bytes.len() + size(part.bytes)?, 0);
-                continue;
-            }
-            let source = self.kept_source(&part.chunk, depth_max)?;
-            let start = size(part.start)?;
-            let range = start.checked_add(size(part.bytes)?).map(|end| start..end);
-            let taken = range.and_then(|range| source.bytes().get(range));
-            bytes.extend_from_slice(
-                taken.ok_or_else(|| Error::corrupt("a part lies outside its chunk"))?,
-            );
-        }
-        Ok(bytes.into())
+        Ok(pieces)
     }
 
     fn kept_source(&self, id: &ChunkId, depth_max: u8) -> Result<Arc<Verified>> {

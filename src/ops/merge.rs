@@ -17,10 +17,11 @@ use crate::flow::checkout::{self, Report};
 use crate::flow::made;
 use crate::flow::output::Directory;
 use crate::flow::peft;
-use crate::flow::predicted::{Predicted, Viewed, predict};
+use crate::flow::predicted::{Predicted, predict};
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Relatives, files_of};
 use crate::flow::tree::{self, Leaf, Leafy};
+use crate::flow::viewed::Viewed;
 use crate::par::Pool;
 use crate::plan::pair::BaseFile;
 use crate::predict::adapter::{Adapter, Order};
@@ -236,7 +237,7 @@ fn make(rebuilder: &Rebuilder, recipe: &ByRecipe, first: u64, bytes: u64) -> Res
         )
     };
     let view = recipe.view(first, bytes)?.ok_or_else(too_much)?;
-    let sources = rebuilder.view(&view)?;
+    let sources = rebuilder.pieces(&view)?;
     let coding = store_format::record::Coding::Difference;
     match predict(&recipe.recipe, first, &sources, bytes, coding)? {
         Predicted::Bytes(bytes) => Ok(bytes),

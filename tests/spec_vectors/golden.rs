@@ -1,12 +1,15 @@
 //! The golden records of predictors, rebuilt.
 
 use std::fs;
+use std::sync::Arc;
 
 use sparse_store::codec;
 use sparse_store::flow::predicted::{self, Place};
+use sparse_store::flow::viewed::Pieces;
 use sparse_store::predict::Recipe;
 use store_format::ids::ChunkId;
 use store_format::record::{Predictor, RecordHeader};
+use store_format::verified::Verified;
 
 use crate::testdata;
 
@@ -38,10 +41,12 @@ fn golden_records_of_every_predictor_come_to_their_ids() {
         let tensor = Recipe::parse(bytes).expect("a recipe");
         assert_eq!(tensor.to_bytes(), bytes, "{name}");
         assert_eq!(predicted::predictor_of(&tensor), predictor);
-        let mut sources = Vec::new();
+        let chunk = Arc::new(Verified::of(numbers.clone()));
+        let mut sources = Pieces::default();
         for part in recipe.sources.iter().flat_map(|view| &view.parts) {
             assert_eq!(part.chunk, ChunkId::of(&numbers), "{name}");
-            sources.extend(&numbers[part.start as usize..][..part.bytes as usize]);
+            let start = part.start as usize;
+            assert!(sources.add(Arc::clone(&chunk), start..start + part.bytes as usize));
         }
         let bytes = header.plain_bytes;
         let prediction = predicted::predict(&tensor, first, &sources, bytes, recipe.coding)

@@ -11,8 +11,9 @@ use crate::bytes::{FileBytes, ReadAt};
 use crate::codec::residual::{self, Level, Prediction, Statistics, TensorShape};
 use crate::error::{Kind, Result};
 use crate::flow::approach::{BaseTensor, ByRecipe};
-use crate::flow::predicted::{Predicted, Viewed, predict};
+use crate::flow::predicted::{Predicted, predict};
 use crate::flow::relatives::whole;
+use crate::flow::viewed::Viewed;
 use crate::plan::trial;
 use crate::predict::{Shape, float};
 
@@ -182,7 +183,7 @@ impl Chooser<'_> {
         let Some(view) = view else {
             return Ok(Predicted::None);
         };
-        match whole(self.writer.rebuilder.view(&view))? {
+        match whole(self.writer.rebuilder.pieces(&view))? {
             Some(sources) => predict(&recipe.recipe, first, &sources, bytes as u64, coding),
             None => Ok(Predicted::None),
         }
