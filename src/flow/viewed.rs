@@ -1,6 +1,7 @@
 //! The bytes of views as they lie in the chunks that a reader keeps.
 //!
-//! May use: `store_format`. Must never copy what lies in one piece.
+//! May use: `store_format`. Must never copy most of a chunk, nor hold one for a few of its bytes:
+//! so what is held is at most twice what is asked for.
 
 use std::borrow::Cow;
 use std::ops::{Deref, Range};
@@ -11,27 +12,19 @@ use store_format::verified::Verified;
 /// A run of bytes.
 #[derive(Clone, Debug)]
 enum Piece {
-    /// A range inside a chunk.
+    /// A range inside a chunk, at least half of it.
     Chunk(Arc<Verified>, Range<usize>),
-    /// So many zeros.
-    Zeros(usize),
+    /// Bytes of smaller ranges, and zeros.
+    Bytes(Vec<u8>),
 }
 
-impl Piece {
-    fn len(&self) -> usize {
-        match self {
-            Self::Chunk(_, range) => range.len(),
-            Self::Zeros(count) => *count,
-        }
-    }
+impl Deref for Piece {
+    type Target = [u8];
 
-    /// Appends a range of the piece.
-    fn put(&self, within: Range<usize>, out: &mut Vec<u8>) {
+    fn deref(&self) -> &[u8] {
         match self {
-            Self::Chunk(chunk, range) => {
-                out.extend_from_slice(&chunk.bytes()[range.clone()][within]);
-            }
-            Self::Zeros(_) => out.resize(out.len() + within.len(), 0),
+            Self::Chunk(chunk, range) => &chunk.bytes()[range.clone()],
+            Self::Bytes(bytes) => bytes,
         }
     }
 }
@@ -44,70 +37,79 @@ impl Pieces {
     /// Adds a range of a chunk; `false`, and nothing happens, where the chunk does not have it.
     #[must_use]
     pub fn add(&mut self, chunk: Arc<Verified>, range: Range<usize>) -> bool {
-        let is_inside = chunk.bytes().get(range.clone()).is_some();
-        if is_inside {
+        let Some(bytes) = chunk.bytes().get(range.clone()) else {
+            return false;
+        };
+        if bytes.len() >= chunk.bytes().len() / 2 {
             self.0.push(Piece::Chunk(chunk, range));
+        } else {
+            self.own().extend_from_slice(bytes);
         }
-        is_inside
+        true
     }
 
     /// Adds zeros.
     pub fn add_zeros(&mut self, count: usize) {
-        self.0.push(Piece::Zeros(count));
+        let bytes = self.own();
+        bytes.resize(bytes.len() + count, 0);
+    }
+
+    /// The bytes at the end that are nobody else's.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.0.last(), Some(Piece::Bytes(_))) {
+            self.0.push(Piece::Bytes(Vec::new()));
+        }
+        match self.0.last_mut() {
+            Some(Piece::Bytes(bytes)) => bytes,
+            _ => unreachable!("the last piece is of bytes"),
+        }
     }
 
     /// All bytes in one run.
     #[must_use]
     pub fn joined(mut self) -> Viewed {
-        if let [Piece::Chunk(chunk, range)] = self.0.as_mut_slice()
-            && *range == (0..chunk.bytes().len())
-        {
-            return Viewed::Chunk(Arc::clone(chunk));
+        match self.0.as_mut_slice() {
+            [Piece::Chunk(chunk, range)] if *range == (0..chunk.bytes().len()) => {
+                Viewed::Chunk(Arc::clone(chunk))
+            }
+            [Piece::Bytes(bytes)] => Viewed::Gathered(std::mem::take(bytes)),
+            pieces => {
+                let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
+                Viewed::Gathered(pieces.concat())
+            }
         }
-        let mut bytes = Vec::with_capacity(self.len());
-        for piece in &self.0 {
-            piece.put(0..piece.len(), &mut bytes);
-        }
-        bytes.into()
-    }
-
-    fn len(&self) -> usize {
-        self.0.iter().map(Piece::len).sum()
     }
 
     /// Parts of so many bytes, one after the other; nothing where they are not all bytes.
     #[must_use]
     pub fn split(&self, lengths: &[u64]) -> Option<Vec<Cow<'_, [u8]>>> {
-        let total = lengths
+        let total: usize = self.0.iter().map(|piece| piece.len()).sum();
+        let wanted = lengths
             .iter()
             .try_fold(0, |sum: u64, &n| sum.checked_add(n));
-        if total != Some(self.len() as u64) {
+        if wanted != Some(total as u64) {
             return None;
         }
-        let mut left = self.0.iter().map(|piece| (piece, 0..piece.len()));
-        let mut next = left.next();
+        let mut pieces = self.0.iter().map(|piece| &**piece);
+        let mut left: &[u8] = &[];
         let mut parts = Vec::with_capacity(lengths.len());
         for &length in lengths {
             let mut wanted = usize::try_from(length).ok()?;
             let mut part = Cow::Borrowed(&[][..]);
             while wanted > 0 {
-                let (piece, within) = next.as_mut()?;
-                let taken = within.start..within.start + wanted.min(within.len());
-                match piece {
-                    Piece::Chunk(chunk, range) if part.is_empty() => {
-                        part = Cow::Borrowed(&chunk.bytes()[range.clone()][taken.clone()]);
-                    }
-                    _ => {
-                        let bytes = part.to_mut();
-                        bytes.reserve_exact(wanted);
-                        piece.put(taken.clone(), bytes);
-                    }
+                if left.is_empty() {
+                    left = pieces.next()?;
+                }
+                let (taken, rest) = left.split_at(wanted.min(left.len()));
+                if part.is_empty() {
+                    part = Cow::Borrowed(taken);
+                } else {
+                    let bytes = part.to_mut();
+                    bytes.reserve_exact(wanted);
+                    bytes.extend_from_slice(taken);
                 }
                 wanted -= taken.len();
-                within.start = taken.end;
-                if within.start == within.end {
-                    next = left.next();
-                }
+                left = rest;
             }
             parts.push(part);
         }
@@ -193,6 +195,19 @@ mod tests {
             assert!(!pieces.add(chunk(b"abc"), range));
         }
         assert!(pieces.joined().is_empty());
+    }
+
+    #[test]
+    fn a_chunk_is_not_held_for_a_few_of_its_bytes() {
+        let large = chunk(&[7; 100]);
+        let mut pieces = Pieces::default();
+        for at in 0..60 {
+            assert!(pieces.add(Arc::clone(&large), at..at + 1));
+        }
+        assert_eq!(Arc::strong_count(&large), 1);
+        let parts = pieces.split(&[20, 40]).unwrap();
+        assert!(parts.iter().all(|part| matches!(part, Cow::Borrowed(_))));
+        assert_eq!(&*pieces.joined(), [7; 60]);
     }
 
     #[test]
