@@ -31,7 +31,11 @@ impl Deref for Piece {
 
 /// Bytes of one or more views, one after the other.
 #[derive(Clone, Debug, Default)]
-pub struct Pieces(Vec<Piece>);
+pub struct Pieces {
+    pieces: Vec<Piece>,
+    /// Bytes behind the pieces that are nobody else's.
+    own: Vec<u8>,
+}
 
 impl Pieces {
     /// Adds a range of a chunk; `false`, and nothing happens, where the chunk does not have it.
@@ -40,57 +44,53 @@ impl Pieces {
         let Some(bytes) = chunk.bytes().get(range.clone()) else {
             return false;
         };
-        if bytes.len() >= chunk.bytes().len() / 2 {
-            self.0.push(Piece::Chunk(chunk, range));
-        } else {
-            self.own().extend_from_slice(bytes);
+        if bytes.len() < chunk.bytes().len() / 2 {
+            self.own.extend_from_slice(bytes);
+            return true;
         }
+        if !self.own.is_empty() {
+            self.pieces
+                .push(Piece::Bytes(std::mem::take(&mut self.own)));
+        }
+        self.pieces.push(Piece::Chunk(chunk, range));
         true
     }
 
     /// Adds zeros.
     pub fn add_zeros(&mut self, count: usize) {
-        let bytes = self.own();
-        bytes.resize(bytes.len() + count, 0);
+        self.own.resize(self.own.len() + count, 0);
     }
 
-    /// The bytes at the end that are nobody else's.
-    fn own(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.0.last(), Some(Piece::Bytes(_))) {
-            self.0.push(Piece::Bytes(Vec::new()));
-        }
-        match self.0.last_mut() {
-            Some(Piece::Bytes(bytes)) => bytes,
-            _ => unreachable!("the last piece is of bytes"),
-        }
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let pieces = self.pieces.iter().map(|piece| &**piece);
+        pieces.chain([self.own.as_slice()])
     }
 
     /// All bytes in one run.
     #[must_use]
-    pub fn joined(mut self) -> Viewed {
-        match self.0.as_mut_slice() {
-            [Piece::Chunk(chunk, range)] if *range == (0..chunk.bytes().len()) => {
+    pub fn joined(self) -> Viewed {
+        match self.pieces.as_slice() {
+            [] => Viewed::Gathered(self.own),
+            [Piece::Chunk(chunk, range)]
+                if self.own.is_empty() && *range == (0..chunk.bytes().len()) =>
+            {
                 Viewed::Chunk(Arc::clone(chunk))
             }
-            [Piece::Bytes(bytes)] => Viewed::Gathered(std::mem::take(bytes)),
-            pieces => {
-                let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
-                Viewed::Gathered(pieces.concat())
-            }
+            _ => Viewed::Gathered(self.slices().collect::<Vec<_>>().concat()),
         }
     }
 
     /// Parts of so many bytes, one after the other; nothing where they are not all bytes.
     #[must_use]
     pub fn split(&self, lengths: &[u64]) -> Option<Vec<Cow<'_, [u8]>>> {
-        let total: usize = self.0.iter().map(|piece| piece.len()).sum();
+        let total: usize = self.slices().map(<[u8]>::len).sum();
         let wanted = lengths
             .iter()
             .try_fold(0, |sum: u64, &n| sum.checked_add(n));
         if wanted != Some(total as u64) {
             return None;
         }
-        let mut pieces = self.0.iter().map(|piece| &**piece);
+        let mut slices = self.slices();
         let mut left: &[u8] = &[];
         let mut parts = Vec::with_capacity(lengths.len());
         for &length in lengths {
@@ -98,7 +98,7 @@ impl Pieces {
             let mut part = Cow::Borrowed(&[][..]);
             while wanted > 0 {
                 if left.is_empty() {
-                    left = pieces.next()?;
+                    left = slices.next()?;
                 }
                 let (taken, rest) = left.split_at(wanted.min(left.len()));
                 if part.is_empty() {
