@@ -550,14 +550,6 @@ impl Output<'_> {
         }
     }
 
-    /// The `count` patterns from the `at`-th on, where the pattern of a value is its own bits.
-    fn bits_at(&mut self, dtype: DType, at: usize, count: usize) -> Option<&mut [u32]> {
-        match self {
-            Output::Patterns(out) if float::is_own_pattern(dtype) => out.get_mut(at..at + count),
-            Output::Patterns(_) | Output::Bytes(_) => None,
-        }
-    }
-
     /// Sets all elements from bytes of the target's type.
     fn put_bytes(&mut self, dtype: DType, bytes: &[u8]) -> Result<(), FormatError> {
         let done = match self {

@@ -171,11 +171,6 @@ pub fn has_pattern(dtype: DType) -> bool {
     is_computable(dtype) && dtype != DType::F64
 }
 
-/// Whether the [`pattern`] of a value, for elements of this type, is the value's own bits.
-pub(super) fn is_own_pattern(dtype: DType) -> bool {
-    matches!(dtype, DType::Bf16 | DType::F32)
-}
-
 /// Widens as many elements as `out` holds. `false` if the type cannot be computed with or the
 /// lengths do not fit; `out` is then unspecified.
 #[must_use]
@@ -304,7 +299,7 @@ pub(super) fn patterns(dtype: DType, values: &[f32], out: &mut [u32]) {
         );
     }
     match dtype {
-        // Apart, so that the loop does not ask for the type.
+        // By type outside of the loop, which then becomes vectors.
         DType::F16 => each(values, out, |value| pattern(DType::F16, value)),
         DType::Bf16 | DType::F32 => each(values, out, f32::to_bits),
         _ => each(values, out, |value| pattern(dtype, value)),

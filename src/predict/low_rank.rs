@@ -174,13 +174,9 @@ impl LowRank {
                     let place = (begin - first) as usize + i * part.cols + at;
                     let values = &mut values[..n];
                     widen_at(base_type, base, place, values)?;
-                    if let Some(bits) = out.bits_at(target.dtype, place, n) {
-                        self.change(values, dots, bits, f32::to_bits);
-                    } else {
-                        let changed = &mut changed[..n];
-                        self.change(values, dots, changed, |value| value);
-                        out.put(target.dtype, place, changed)?;
-                    }
+                    let changed = &mut changed[..n];
+                    self.change(values, dots, changed);
+                    out.put(target.dtype, place, changed)?;
                 }
             }
             begin += (part.rows * part.cols) as u64;
@@ -193,14 +189,14 @@ impl LowRank {
     ///
     /// Not in place: there compilers leave out the stores of what stays, with instructions that
     /// are many times slower than a whole store.
-    fn change<T>(&self, values: &[f32], dots: &[i32], out: &mut [T], put: impl Fn(f32) -> T) {
+    fn change(&self, values: &[f32], dots: &[i32], out: &mut [f32]) {
         wide(
             #[inline(always)]
             || {
                 for ((out, &value), &dot) in out.iter_mut().zip(values).zip(dots) {
                     // Exact: a dot product is below 2^18.
                     let changed = value + dot as f32 * self.step;
-                    *out = put(if value.is_finite() { changed } else { value });
+                    *out = if value.is_finite() { changed } else { value };
                 }
             },
         );
