@@ -17,3 +17,4 @@ pub mod predict;
 pub mod progress;
 pub mod remote;
 pub mod store;
+mod vectors;

@@ -15,7 +15,6 @@ pub mod gather;
 pub mod linear;
 pub mod low_rank;
 pub mod quantise;
-mod vectors;
 mod wire;
 
 use std::borrow::Cow;

@@ -12,6 +12,7 @@ const TIERS: &[(&str, u8)] = &[
     ("disk", 2),
     ("par", 2),
     ("progress", 2),
+    ("vectors", 2),
     ("layout", 3),
     ("codec", 3),
     ("predict", 3),
@@ -242,7 +243,9 @@ fn unfinished(source: &Source) -> Vec<String> {
 }
 
 fn unsafe_outside_kernels(source: &Source) -> Vec<String> {
-    let kernels = ["avx2", "neon", "kernel", "vectors", "lanes", "mapped"];
+    let kernels = [
+        "avx2", "avx512", "neon", "kernel", "vectors", "lanes", "mapped",
+    ];
     let named = kernels.iter().any(|kernel| source.path.contains(kernel));
     let uses = source.code().any(|line| line.contains("unsafe "));
     if uses && !named {

@@ -5,9 +5,9 @@
 use store_format::FormatError;
 use store_format::dtype::DType;
 
-use super::vectors::wide;
 use super::wire::{Reader, unknown};
 use super::{BLOCK, Output, Shape, SourceRange, float, invalid, widen_at};
+use crate::vectors::wide;
 
 /// The largest rank of an adapter.
 pub const RANK_MAX: u64 = 4096;

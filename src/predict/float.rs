@@ -5,7 +5,7 @@
 
 use store_format::dtype::DType;
 
-use super::vectors::wide;
+use crate::vectors::wide;
 
 /// The shape of a narrow float type: bits of mantissa, exponent bias, the magnitude that an
 /// overflow becomes, and the magnitude of the NaN that every NaN becomes.

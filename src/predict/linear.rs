@@ -5,9 +5,9 @@
 use store_format::FormatError;
 use store_format::dtype::DType;
 
-use super::vectors::wide;
 use super::wire::{Reader, put_number};
 use super::{BLOCK, Output, Recipe, SOURCES_MAX, Shape, float, invalid, widen_at};
+use crate::vectors::wide;
 
 /// One coefficient a source.
 #[derive(Clone, Debug, PartialEq)]

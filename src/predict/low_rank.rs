@@ -11,9 +11,9 @@ use store_format::FormatError;
 use store_format::dtype::DType;
 use store_format::limits::CHUNK_BYTES_MAX;
 
-use super::vectors::wide;
 use super::wire::Reader;
 use super::{BLOCK, Output, Shape, float, invalid, widen_at};
+use crate::vectors::wide;
 
 /// The largest rank.
 pub const RANK_MAX: usize = 64;

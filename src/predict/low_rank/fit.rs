@@ -3,9 +3,9 @@
 //! May use: nothing outside `low_rank`. Must never be asked by a decoder: its sums may differ
 //! between machines, and then only sizes do.
 
-use super::super::vectors::dot;
 use super::subspace::{Rows, inverted, orthonormalise, rotated};
 use super::{ENTRY_MAX, LowRank, RANK_MAX};
+use crate::vectors::dot;
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug)]

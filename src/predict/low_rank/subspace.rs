@@ -1,11 +1,11 @@
 //! Subspaces of long rows: orthonormal bases of them, and how they are turned.
 //!
-//! May use: `low_rank::vectors`. The only door of nalgebra. Must never be asked by a decoder: its
+//! May use: `vectors`. The only door of nalgebra. Must never be asked by a decoder: its
 //! sums may differ between machines.
 
 use nalgebra::{Cholesky, DMatrix, DMatrixView, DMatrixViewMut, SymmetricEigen};
 
-use super::super::vectors::{add_scaled, dot};
+use crate::vectors::{add_scaled, dot};
 
 /// Steps of the eigenvalue iteration, for each row of a matrix: far more than any takes.
 const STEPS_EACH: usize = 64;

@@ -4,7 +4,7 @@
 //! reorders operations on floats, however wide its vectors are.
 #![allow(
     unsafe_code,
-    reason = "a call of a function for AVX2 behind a check of the processor"
+    reason = "calls of functions for wider vectors behind checks of the processor"
 )]
 
 /// Does work whose loops are worth wide vectors.
@@ -12,12 +12,34 @@
 /// They must stand in the closure itself, which must say `#[inline(always)]`: what is called stays
 /// compiled for every processor.
 #[inline(always)]
-pub(super) fn wide<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { with_avx512(work) };
+    }
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
         return unsafe { with_avx2(work) };
     }
+    work()
+}
+
+/// Whether the processor has vectors of 512 bits, and what goes with them since 2019.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512dq")
+        && std::is_x86_feature_detected!("avx512vl")
+        && std::is_x86_feature_detected!("avx512vbmi")
+        && std::is_x86_feature_detected!("avx512vbmi2")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn with_avx512<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
@@ -28,7 +50,7 @@ fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// A dot product in 32 lanes, which sums in another order than a loop would: for encoders only.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     wide(
         #[inline(always)]
         || {
@@ -47,7 +69,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Adds a multiple of a vector to another.
-pub(super) fn add_scaled(to: &mut [f32], from: &[f32], factor: f32) {
+pub(crate) fn add_scaled(to: &mut [f32], from: &[f32], factor: f32) {
     wide(
         #[inline(always)]
         || {
