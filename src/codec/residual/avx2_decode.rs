@@ -7,8 +7,8 @@
 use std::arch::x86_64::*;
 
 use super::avx2_encode::{SWAP_MIDDLE, look_up};
-use super::kernel::{Map16, STEP_BYTES, is_available, largest};
-use super::rans::{LANES, Stream};
+use super::kernel::{Map16, STEP_BYTES, is_available};
+use super::rans::{LANES, Stream, whole_groups};
 use super::table::Tables;
 
 /// For each set of lanes that need a word: the shuffle that brings the next words, in order, to
@@ -34,19 +34,12 @@ static EXPAND: [[u8; 32]; 256] = {
 /// Decodes whole groups of [`LANES`] symbols of every stream; gives how many symbols of each. The
 /// rest is for the twin.
 pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables) -> usize {
-    let groups = streams
-        .iter()
-        .map(|s| s.indexes.len().min(s.symbols.len()) / LANES)
-        .min()
-        .unwrap_or(0);
-    let inside = streams
-        .iter()
-        .all(|s| usize::from(largest(&s.indexes[..groups * LANES])) < tables.count());
-    if !is_available() || !inside {
+    let groups = whole_groups(streams, tables);
+    if !is_available() {
         return 0;
     }
-    // SAFETY: the processor has the instructions; every index is below the number of tables, as
-    // just checked; all slices hold `groups` groups.
+    // SAFETY: the processor has the instructions; all slices hold `groups` groups, and every index
+    // is below the number of tables.
     let done = unsafe {
         match tables.bits() {
             10 => steps::<10, N>(tables.entries(), streams, groups),
@@ -90,6 +83,7 @@ unsafe fn steps<const BITS: i32, const N: usize>(
         let (mut at, mut last) = ([std::ptr::null::<u8>(); N], [std::ptr::null::<u8>(); N]);
         let mut indexes = [std::ptr::null::<u8>(); N];
         let mut symbols = [std::ptr::null_mut::<u8>(); N];
+        let soon: [_; N] = std::array::from_fn(|n| streams[n].soon);
         for (n, stream) in streams.iter_mut().enumerate() {
             let states = stream.decoder.states.as_ptr().cast::<__m256i>();
             for v in 0..4 {
@@ -102,6 +96,9 @@ unsafe fn steps<const BITS: i32, const N: usize>(
             symbols[n] = stream.symbols.as_mut_ptr();
         }
         while done < groups && (0..N).all(|n| at[n] <= last[n]) {
+            for soon in soon {
+                soon.ask(done);
+            }
             // What every stream looks up is under way before the first is waited for.
             let mut e = [[_mm256_setzero_si256(); 4]; N];
             for n in 0..N {

@@ -12,11 +12,14 @@ use super::number::Number;
 use super::rans::{LANES, Stream};
 use super::sample::Weigh;
 use super::table::Tables;
+#[cfg(target_arch = "x86_64")]
+use crate::vectors::has_avx512;
+use crate::vectors::wide;
 
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2_decode, avx2_encode, avx2_fine, avx2_heads, avx2_join16, avx2_join32, avx2_sample,
-    avx2_wide,
+    avx2_wide, avx512_context, avx512_decode, avx512_join,
 };
 
 #[cfg(target_arch = "aarch64")]
@@ -26,14 +29,15 @@ use super::{
 
 #[cfg(test)]
 thread_local! {
-    /// Set by tests that compare with the plain twins.
-    pub(super) static PLAIN_ONLY: Cell<bool> = const { Cell::new(false) };
+    /// Bits of the widest vectors to use, set by tests that compare them with each other and with
+    /// the plain twins.
+    pub(super) static WIDEST: Cell<u32> = const { Cell::new(512) };
 }
 
 /// Whether vector code runs here.
 pub(super) fn is_available() -> bool {
     #[cfg(test)]
-    if PLAIN_ONLY.get() {
+    if WIDEST.get() == 0 {
         return false;
     }
     #[cfg(target_arch = "x86_64")]
@@ -49,12 +53,30 @@ pub(super) fn is_available() -> bool {
     }
 }
 
+/// Whether vector code of 512 bits runs here.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn is_wide() -> bool {
+    #[cfg(test)]
+    if WIDEST.get() < 512 {
+        return false;
+    }
+    is_available() && has_avx512()
+}
+
 /// Defines a door: the vector function where it runs, 0 elsewhere.
 macro_rules! door {
     ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) in $file:ident, $other:ident) => {
+        door! { $(#[$doc])* $name($($arg: $kind),*) in $file, $file, $other }
+    };
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*)
+     in $wide:ident, $file:ident, $other:ident) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, reason = "slices of one length, side by side")]
         pub(super) fn $name($($arg: $kind),*) -> usize {
+            #[cfg(target_arch = "x86_64")]
+            if is_wide() {
+                return $wide::$name($($arg),*);
+            }
             #[cfg(target_arch = "x86_64")]
             if is_available() {
                 return $file::$name($($arg),*);
@@ -76,6 +98,10 @@ pub(super) const STEP_BYTES: usize = 2 * LANES + 16;
 /// Decodes symbols of streams side by side in whole groups of lanes; gives how many of each.
 pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables) -> usize {
     #[cfg(target_arch = "x86_64")]
+    if is_wide() {
+        return avx512_decode::decode(streams, tables);
+    }
+    #[cfg(target_arch = "x86_64")]
     if is_available() {
         return avx2_decode::decode(streams, tables);
     }
@@ -90,23 +116,23 @@ pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables)
 door! {
     /// The tables of 16-bit elements; `predicted` holds two bytes an element.
     indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8])
-    in avx2_decode, neon_context
+    in avx512_context, avx2_decode, neon_context
 }
 door! {
     /// The tables of elements without a prediction, and the floors of their scales; `map` is the
     /// table of each scale from -16 on, and other octaves have that of the nearest.
     indexes_alone(map: &[u8; 32], scales: &[i16], out: &mut [u8], floors: &mut [i8])
-    in avx2_heads, neon_heads
+    in avx512_context, avx2_heads, neon_heads
 }
 door! {
     /// The tables of 16-bit elements whose prediction has a fraction.
     indexes_fine(map: &MapFine, scales: &[i16], predicted: &[u8], fractions: &[i16],
-                 out: &mut [u8]) in avx2_fine, neon_context
+                 out: &mut [u8]) in avx512_context, avx2_fine, neon_context
 }
 door! {
     /// Predictions of 16-bit elements, rounded: the bits of elements, and what lies beyond.
     rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16])
-    in avx2_fine, neon_context
+    in avx512_context, avx2_fine, neon_context
 }
 door! {
     /// Puts 16-bit elements together until a symbol beyond the escape or the end of the raw bits is
@@ -114,7 +140,7 @@ door! {
     /// is less work.
     join16(join: &Join, symbols: &[u8], predicted: &[u8], fractions: Option<&[i16]>,
            position: &mut usize, out: &mut [u8], patch: &mut dyn FnMut(usize, u32) -> u64)
-    in avx2_join16, neon_join
+    in avx512_join, avx2_join16, neon_join
 }
 door! {
     /// Symbols of 16-bit elements as slots, and their raw bits; `patch` does the special ones.
@@ -125,7 +151,7 @@ door! {
 door! {
     /// The tables of 32-bit elements; `predicted` holds four bytes an element.
     indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8])
-    in avx2_wide, neon_context
+    in avx512_context, avx2_wide, neon_context
 }
 door! {
     /// Symbols of 32-bit elements as slots, and their raw bits; `patch` does the special ones.
@@ -135,7 +161,7 @@ door! {
 door! {
     /// As [`join16`], for 32-bit elements.
     join32(join: &Join, symbols: &[u8], predicted: &[u8], position: &mut usize, out: &mut [u8],
-           patch: &mut dyn FnMut(usize, u32) -> u64) in avx2_join32, neon_join
+           patch: &mut dyn FnMut(usize, u32) -> u64) in avx512_join, avx2_join32, neon_join
 }
 door! {
     /// Symbols of 16-bit heads as slots, and their raw bits; `escape` is told the escapes.
@@ -146,7 +172,7 @@ door! {
     /// Puts 16-bit heads together, escapes as zeros, until the end of the raw bits is near; moves
     /// `position`, in bits.
     join_heads(join: &Heads, symbols: &[u8], floors: &[i8], raw: &[u8], position: &mut usize,
-               out: &mut [u8]) in avx2_heads, neon_heads
+               out: &mut [u8]) in avx512_join, avx2_heads, neon_heads
 }
 door! {
     /// 16-bit elements as numbers: the magnitude shifted up into 32 bits, times a scale.
@@ -165,10 +191,35 @@ door! {
     in avx2_encode, neon_encode
 }
 
+/// Asks for a line of memory that is wanted soon, if there is any.
+#[inline(always)]
+#[allow(unsafe_code, reason = "a hint")]
+pub(super) fn prefetch(at: *const u8) {
+    // SAFETY: a hint reads nothing and does nothing where there is no memory.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        use std::arch::asm;
+        asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
+
 /// The largest byte, 0 where there is none.
 pub(super) fn largest(bytes: &[u8]) -> u8 {
-    // A plain fold becomes vectors, a search that may stop early does not.
-    bytes.iter().fold(0, |most, &byte| most.max(byte))
+    wide(
+        #[inline(always)]
+        || {
+            // A plain fold becomes vectors, a search that may stop early does not.
+            bytes.iter().fold(0, |most, &byte| most.max(byte))
+        },
+    )
 }
 
 /// One coded element: its slot, and its raw bits and their number.
@@ -305,6 +356,17 @@ pub(super) struct Places {
         expect(dead_code, reason = "for wider vectors alone")
     )]
     pub mask: [[u8; 16]; 2],
+    /// Of the first 128 symbols the number of raw bits, and the start shifted down by so many.
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
+    pub count: [u8; 128],
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "for wider vectors alone")
+    )]
+    pub factor: [u8; 128],
 }
 
 /// The difference is negative.
@@ -352,6 +414,11 @@ impl Places {
             low: std::array::from_fn(|rank| by_rank(rank, &low)),
             high: [0, 16].map(|first| std::array::from_fn(|i| by_rank(first + i, &high))),
             mask: [0, 16].map(|first| std::array::from_fn(|i| by_rank(first + i, &mask))),
+            count: std::array::from_fn(|symbol| (wide[symbol] >> 16) as u8),
+            factor: std::array::from_fn(|symbol| {
+                let symbol = alphabet.symbols().get(symbol);
+                symbol.map_or(0, |symbol| (symbol.start >> symbol.raw) as u8)
+            }),
         }
     }
 }
@@ -409,7 +476,7 @@ mod tests {
     use super::super::prediction::{Prediction, element};
     use super::super::rans;
     use super::super::scale::Scales;
-    use super::super::tests::plainly;
+    use super::super::tests::at_every_width;
     use super::*;
 
     /// Pseudo-random numbers, the same in every run.
@@ -436,6 +503,10 @@ mod tests {
 
     #[test]
     fn predictions_are_rounded_and_choose_tables_as_the_plain_code_does() {
+        at_every_width(round_and_choose);
+    }
+
+    fn round_and_choose() {
         for (dtype, len) in [(DType::Bf16, 4096), (DType::F16, 4096 + 45)] {
             let Some(number) = Number::of(dtype) else {
                 continue;
@@ -481,6 +552,10 @@ mod tests {
 
     #[test]
     fn wide_predictions_choose_tables_as_the_plain_code_does() {
+        at_every_width(choose_for_wide);
+    }
+
+    fn choose_for_wide() {
         let Some(number) = Number::of(DType::F32) else {
             panic!("F32 is a number");
         };
@@ -539,8 +614,7 @@ mod tests {
                 .flat_map(|pattern| (*pattern as u16).to_le_bytes())
                 .collect();
             let code = || model.encode(0, &target);
-            let (stream, raw) = code();
-            assert!((stream.clone(), raw.clone()) == plainly(code));
+            let (stream, raw) = at_every_width(code);
             let decode = || {
                 let mut out = vec![0; target.len()];
                 let block = CodedBlock {
@@ -552,8 +626,7 @@ mod tests {
                 };
                 model.decode([block]).map(|()| out)
             };
-            assert!(decode().unwrap() == target);
-            assert!(plainly(decode).unwrap() == target);
+            assert!(at_every_width(|| decode().unwrap()) == target);
         }
     }
 
@@ -578,12 +651,11 @@ mod tests {
                     frequency | start << 16
                 })
                 .collect();
-            let code = || {
+            at_every_width(|| {
                 let mut out = Vec::new();
                 rans::encode(bits, LANES, &slots, &mut out);
                 out
-            };
-            assert!(code() == plainly(code));
+            });
         }
     }
 }

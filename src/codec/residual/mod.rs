@@ -30,6 +30,12 @@ mod avx2_join32;
 mod avx2_sample;
 #[cfg(target_arch = "x86_64")]
 mod avx2_wide;
+#[cfg(target_arch = "x86_64")]
+mod avx512_context;
+#[cfg(target_arch = "x86_64")]
+mod avx512_decode;
+#[cfg(target_arch = "x86_64")]
+mod avx512_join;
 mod bits;
 mod block;
 mod builtin;

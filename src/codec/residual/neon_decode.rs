@@ -7,8 +7,8 @@
 
 use std::arch::aarch64::*;
 
-use super::kernel::{STEP_BYTES, largest};
-use super::rans::{LANES, Stream};
+use super::kernel::STEP_BYTES;
+use super::rans::{LANES, Stream, whole_groups};
 use super::table::Tables;
 
 /// For each set of lanes that need a word: which bytes of the next words each lane takes; a
@@ -34,18 +34,7 @@ static EXPAND: [[u8; 16]; 16] = {
 /// Decodes whole groups of [`LANES`] symbols of every stream; gives how many symbols of each. The
 /// rest is for the twin.
 pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables) -> usize {
-    let groups = streams
-        .iter()
-        .map(|stream| stream.indexes.len().min(stream.symbols.len()) / LANES)
-        .min()
-        .unwrap_or(0);
-    let is_known = |stream: &Stream| {
-        let most = largest(&stream.indexes[..groups * LANES]);
-        usize::from(most) < tables.count()
-    };
-    if !streams.iter().all(is_known) {
-        return 0;
-    }
+    let groups = whole_groups(streams, tables);
     for group in 0..groups {
         let is_near = |stream: &Stream| {
             let decoder = &stream.decoder;
@@ -55,6 +44,7 @@ pub(super) fn decode<const N: usize>(streams: &mut [Stream; N], tables: &Tables)
             return group * LANES;
         }
         for stream in &mut *streams {
+            stream.soon.ask(group);
             step(stream, group, tables);
         }
     }

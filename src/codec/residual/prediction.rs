@@ -1,9 +1,10 @@
 //! What is expected of the elements of a chunk, as the coder sees it.
 //!
-//! May use: `number`. A prediction is a sign and a magnitude in the target's own integer steps,
+//! May use: `number`, `rans`. A prediction is a sign and a magnitude in the target's own integer steps,
 //! with 16 bits of fraction where the predictor knows them.
 
 use super::number::{self, Number};
+use super::rans::Soon;
 
 /// The prediction of a chunk's elements.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,15 @@ impl<'a> Prediction<'a> {
             Self::None => Self::None,
             Self::Same(bytes) => Self::Same(&bytes[start * width..(start + len) * width]),
             Self::Fraction(patterns) => Self::Fraction(&patterns[start..start + len]),
+        }
+    }
+
+    /// The memory of it, while as many elements are decoded.
+    pub(super) fn soon(self, elements: usize) -> Soon {
+        match self {
+            Self::None => Soon::NONE,
+            Self::Same(bytes) => Soon::of(bytes, elements),
+            Self::Fraction(patterns) => Soon::of(patterns, elements),
         }
     }
 

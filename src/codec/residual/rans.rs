@@ -132,6 +132,7 @@ impl<'a> Decoder<'a> {
                 decoder: self,
                 indexes,
                 symbols,
+                soon: Soon::NONE,
             }],
             tables,
         );
@@ -152,6 +153,45 @@ pub(super) struct Stream<'a, 'w> {
     pub indexes: &'a [u8],
     /// As long as the indexes.
     pub symbols: &'a mut [u8],
+    /// Memory that is wanted next.
+    pub soon: Soon,
+}
+
+/// Memory that is asked for while symbols are decoded, for a coder leaves time for it. A hint: it
+/// is not read, so it need not even be there.
+#[derive(Clone, Copy)]
+pub(super) struct Soon {
+    at: *const u8,
+    /// Bytes for each group of lanes.
+    each: usize,
+}
+
+impl Soon {
+    /// No memory.
+    pub const NONE: Self = Self {
+        at: std::ptr::null(),
+        each: 0,
+    };
+
+    /// The memory of some numbers, while `elements` are decoded.
+    pub fn of<T>(numbers: &[T], elements: usize) -> Self {
+        Self {
+            at: numbers.as_ptr().cast(),
+            each: size_of_val(numbers) / elements.div_ceil(LANES).max(1),
+        }
+    }
+
+    /// Asks for what belongs to one group.
+    #[inline(always)]
+    pub fn ask(self, group: usize) {
+        let at = self.at.wrapping_add(group * self.each);
+        if self.each > 0 {
+            kernel::prefetch(at);
+        }
+        if self.each > 64 {
+            kernel::prefetch(at.wrapping_add(64));
+        }
+    }
 }
 
 impl Stream<'_, '_> {
@@ -178,6 +218,7 @@ impl Stream<'_, '_> {
             decoder: &mut last,
             indexes: self.indexes,
             symbols: self.symbols,
+            soon: Soon::NONE,
         };
         let done = kernel::decode(&mut [stream], tables);
         decoder.states = last.states;
@@ -188,6 +229,19 @@ impl Stream<'_, '_> {
     fn skip(&mut self, done: usize) {
         self.indexes = &self.indexes[done..];
         self.symbols = &mut std::mem::take(&mut self.symbols)[done..];
+    }
+}
+
+/// Whole groups of lanes that every stream has; none where an index has no table.
+pub(super) fn whole_groups(streams: &[Stream], tables: &Tables) -> usize {
+    let each = |stream: &Stream| stream.indexes.len().min(stream.symbols.len()) / LANES;
+    let groups = streams.iter().map(each).min().unwrap_or(0);
+    let largest = |stream: &Stream| kernel::largest(&stream.indexes[..groups * LANES]);
+    let is_known = |stream: &Stream| usize::from(largest(stream)) < tables.count();
+    if streams.iter().all(is_known) {
+        groups
+    } else {
+        0
     }
 }
 

@@ -1,13 +1,14 @@
 //! Row and column scales of a tensor: what change, or what size, is expected of an element.
 //!
-//! May use: `store_format`, `bits`, `rans`, `table`. Scales are integers, counted in quarter
-//! octaves; how an encoder estimates them is free.
+//! May use: `store_format`, `vectors`, `bits`, `rans`, `table`. Scales are integers, counted in
+//! quarter octaves; how an encoder estimates them is free.
 
 use store_format::FormatError;
 
 use super::bits::Fields;
 use super::rans;
 use super::table::{Tables, normalise};
+use crate::vectors::wide;
 
 /// The most rows, and the most columns, that have scales of their own. Bounds a reader's memory.
 pub(super) const SCALES_MAX: u64 = 1 << 21;
@@ -55,22 +56,27 @@ impl Scales {
         let mut at = 0;
         let mut row = first / self.row_len;
         let mut column = (first % self.row_len) as usize;
-        while at < out.len() {
-            let run = (self.row_len - column as u64).min((out.len() - at) as u64) as usize;
-            let part = &mut out[at..at + run];
-            let base = self.global + self.rows.get(row as usize).copied().unwrap_or(0);
-            match self.columns.get(column..column + run) {
-                Some(columns) => {
-                    for (scale, column) in part.iter_mut().zip(columns) {
-                        *scale = base + column;
+        wide(
+            #[inline(always)]
+            || {
+                while at < out.len() {
+                    let run = (self.row_len - column as u64).min((out.len() - at) as u64) as usize;
+                    let part = &mut out[at..at + run];
+                    let base = self.global + self.rows.get(row as usize).copied().unwrap_or(0);
+                    match self.columns.get(column..column + run) {
+                        Some(columns) => {
+                            for (scale, column) in part.iter_mut().zip(columns) {
+                                *scale = base + column;
+                            }
+                        }
+                        None => part.fill(base),
                     }
+                    at += run;
+                    row += 1;
+                    column = 0;
                 }
-                None => part.fill(base),
-            }
-            at += run;
-            row += 1;
-            column = 0;
-        }
+            },
+        );
     }
 
     /// Which scales there are.

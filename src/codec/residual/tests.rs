@@ -247,12 +247,21 @@ proptest! {
     }
 }
 
-/// Runs `work` without vector code.
-pub(super) fn plainly<T>(work: impl FnOnce() -> T) -> T {
-    kernel::PLAIN_ONLY.set(true);
+/// Runs `work` with vectors of at most `widest` bits; with none where that is 0.
+pub(super) fn in_vectors<T>(widest: u32, work: impl FnOnce() -> T) -> T {
+    kernel::WIDEST.set(widest);
     let result = work();
-    kernel::PLAIN_ONLY.set(false);
+    kernel::WIDEST.set(512);
     result
+}
+
+/// What comes of `work` without vectors, and must come of it with all that the processor has.
+pub(super) fn at_every_width<T: PartialEq>(work: impl Fn() -> T) -> T {
+    let plain = in_vectors(0, &work);
+    for widest in [256, 512] {
+        assert!(in_vectors(widest, &work) == plain, "{widest}");
+    }
+    plain
 }
 
 #[test]
@@ -402,7 +411,7 @@ fn the_first_pass_sees_the_same_with_and_without_vectors() {
                     statistics.add(0, &target, prediction);
                     statistics.finish().to_bytes()
                 };
-                assert_eq!(model(), plainly(model), "{dtype:?} {rows} {cols}");
+                at_every_width(model);
             }
         }
     }

@@ -52,7 +52,10 @@ impl Difference {
                     count,
                 );
                 self.indexes(&fast, &part, &mut lane.indexes[..count]);
+                let next = lane.block.part(width, start + PART);
+                let next = lane.block.prediction.slice(width, next.start, next.len());
                 Stream {
+                    soon: next.soon(count),
                     decoder: &mut lane.block.decoder,
                     indexes: &lane.indexes[..count],
                     symbols: &mut lane.symbols[..count],

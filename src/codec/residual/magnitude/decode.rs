@@ -12,7 +12,7 @@ use super::super::block::{CodedBlock, UNFINISHED};
 use super::super::kernel;
 use super::super::number;
 use super::super::part::PART;
-use super::super::rans::{self, Stream};
+use super::super::rans::{self, Soon, Stream};
 use super::{ESCAPE, Magnitude};
 
 const RAW: &str = "the raw bytes of a block";
@@ -55,6 +55,7 @@ impl Magnitude {
                 let floors = &mut lane.floors[..range.len()];
                 self.indexes(lane.block.first + range.start as u64, indexes, floors);
                 Stream {
+                    soon: Soon::NONE,
                     decoder: &mut lane.block.decoder,
                     indexes,
                     symbols: &mut lane.symbols[..range.len()],

@@ -92,15 +92,8 @@ fn cases(rows: u64, cols: u64) -> Vec<Case> {
 fn vectors_and_their_plain_twins_agree() {
     // One block; and two, which are decoded side by side.
     for case in cases(67, 301).into_iter().chain(cases(331, 401)) {
-        let coded = case.encode();
-        assert!(
-            coded == plainly(|| case.encode()),
-            "{:?}",
-            case.model.shape()
-        );
-        let (is_ok, out) = plainly(|| case.decode(&coded));
-        assert!(is_ok && out == case.target, "{:?}", case.model.shape());
-        let (is_ok, out) = case.decode(&coded);
+        let coded = at_every_width(|| case.encode());
+        let (is_ok, out) = at_every_width(|| case.decode(&coded));
         assert!(is_ok && out == case.target, "{:?}", case.model.shape());
     }
 }
@@ -119,10 +112,10 @@ fn vectors_and_their_plain_twins_agree_on_damaged_bytes() {
                 let at = random.below(hurt.len() as u64) as usize;
                 hurt[at] ^= 1 << random.below(8);
             }
-            let (is_ok, out) = case.decode(&hurt);
-            let (plain_ok, plain_out) = plainly(|| case.decode(&hurt));
-            assert_eq!(is_ok, plain_ok);
-            assert!(!is_ok || out == plain_out);
+            at_every_width(|| {
+                let (is_ok, out) = case.decode(&hurt);
+                is_ok.then_some(out)
+            });
         }
     }
 }
