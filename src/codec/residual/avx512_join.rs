@@ -40,8 +40,22 @@ pub(super) fn join16(
         predicted,
         fractions,
     };
-    // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { steps16(join, &parts, position, out, patch) }
+    let mut at = 0;
+    loop {
+        // SAFETY: the processor has the instructions; every slice holds `len` elements, and `at` is
+        // a multiple of 32.
+        let patches = unsafe { steps16(join, &parts, &mut at, position, out) };
+        let Some(Patches { set, raw }) = patches else {
+            return at;
+        };
+        put_patches::<2>(set, &raw, at - STEP, out, patch);
+    }
+}
+
+/// The elements of the last step that are made of their raw bits alone.
+struct Patches<const N: usize> {
+    set: u32,
+    raw: [u32; N],
 }
 
 /// What elements are made of beside raw bits.
@@ -51,17 +65,20 @@ struct Parts<'a> {
     fractions: Option<&'a [i16]>,
 }
 
+/// Goes on from `place` until a step has elements to patch, or to where another must go on. Makes
+/// no call, so that all stays in registers.
+///
 /// # Safety
 /// The instructions of [`is_wide`]; `symbols` has a multiple of 32, the other slices and `out` at
-/// least as many elements.
+/// least as many elements; `place` is a multiple of 32.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2")]
 unsafe fn steps16(
     join: &Join,
     parts: &Parts,
+    place: &mut usize,
     position: &mut usize,
     out: &mut [u8],
-    patch: &mut dyn FnMut(usize, u32) -> u64,
-) -> usize {
+) -> Option<Patches<32>> {
     let zero = _mm512_setzero_si512();
     let magnitude = _mm512_set1_epi16(0x7FFF);
     let sign = _mm512_set1_epi16(i16::MIN);
@@ -72,8 +89,9 @@ unsafe fn steps16(
         Table::new(&join.places.factor),
         Table::new(&join.places.count),
     );
-    let mut bits = *position;
-    let mut at = 0;
+    // Places of their own, which the compiler keeps in registers.
+    let (mut bits, mut at) = (*position, *place);
+    let mut patches = None;
     // SAFETY: reads and writes 32 elements at places from `at` on; the vector of raw bits is read
     // only where `RAW_BYTES` are left.
     unsafe {
@@ -122,18 +140,22 @@ unsafe fn steps16(
             let element = _mm512_mask_add_epi16(element, special, element, sign);
             let element = _mm512_mask_mov_epi16(element, escapes, raw);
             _mm512_storeu_si512(out.as_mut_ptr().add(2 * at).cast(), element);
+            at += STEP;
             if patched != 0 {
                 let below = _mm512_sub_epi16(_mm512_set1_epi16(16), count);
                 let mut lanes = [0u16; STEP];
                 let raw = _mm512_srlv_epi16(raw, below);
                 _mm512_storeu_si512(lanes.as_mut_ptr().cast(), raw);
-                put_patches::<2>(patched, &lanes.map(u32::from), at, out, patch);
+                patches = Some(Patches {
+                    set: patched,
+                    raw: lanes.map(u32::from),
+                });
+                break;
             }
-            at += STEP;
         }
     }
-    *position = bits;
-    at
+    (*position, *place) = (bits, at);
+    patches
 }
 
 /// Puts elements of `WIDTH` bytes that are made of their raw bits alone where they belong.
@@ -233,13 +255,23 @@ pub(super) fn join32(
     if !is_wide() {
         return 0;
     }
-    // SAFETY: the processor has the instructions; every slice holds `len` elements.
-    unsafe { steps32(join, &symbols[..len], predicted, position, out, patch) }
+    let mut at = 0;
+    loop {
+        // SAFETY: the processor has the instructions; every slice holds `len` elements, and `at` is
+        // a multiple of 16.
+        let patches = unsafe { steps32(join, &symbols[..len], predicted, &mut at, position, out) };
+        let Some(Patches { set, raw }) = patches else {
+            return at;
+        };
+        put_patches::<4>(set, &raw, at - 16, out, patch);
+    }
 }
 
+/// As [`steps16`].
+///
 /// # Safety
 /// The instructions of [`is_wide`]; `symbols` has a multiple of 16, `predicted` and `out` at least
-/// as many elements.
+/// as many elements; `place` is a multiple of 16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2")]
 #[expect(
     clippy::too_many_lines,
@@ -249,10 +281,10 @@ unsafe fn steps32(
     join: &Join,
     symbols: &[u8],
     predicted: &[u8],
+    place: &mut usize,
     position: &mut usize,
     out: &mut [u8],
-    patch: &mut dyn FnMut(usize, u32) -> u64,
-) -> usize {
+) -> Option<Patches<16>> {
     let zero = _mm512_setzero_si512();
     let magnitude = _mm512_set1_epi32(0x7FFF_FFFF);
     let last = 2 * join.moves as u8;
@@ -266,8 +298,8 @@ unsafe fn steps32(
         Table::new(&join.places.factor),
         Table::new(&join.places.count),
     );
-    let mut bits = *position;
-    let mut at = 0;
+    let (mut bits, mut at) = (*position, *place);
+    let mut patches = None;
     // SAFETY: reads and writes 16 elements at places from `at` on; the vector of raw bits is read
     // only where `RAW_BYTES` are left; the tables have 128 entries, and 256 the one of which 32
     // are loaded from below 128 + 22 on.
@@ -323,18 +355,22 @@ unsafe fn steps32(
             let element = _mm512_mask_xor_epi32(element, flips, element, sign);
             let element = _mm512_mask_mov_epi32(element, escapes, raw);
             _mm512_storeu_si512(out.as_mut_ptr().add(4 * at).cast(), element);
+            at += 16;
             if patched != 0 {
                 let mut lanes = [0u32; 16];
                 let below = _mm512_sub_epi32(_mm512_set1_epi32(32), count);
                 let raw = _mm512_srlv_epi32(raw, below);
                 _mm512_storeu_si512(lanes.as_mut_ptr().cast(), raw);
-                put_patches::<4>(patched.into(), &lanes, at, out, patch);
+                patches = Some(Patches {
+                    set: patched.into(),
+                    raw: lanes,
+                });
+                break;
             }
-            at += 16;
         }
     }
-    *position = bits;
-    at
+    (*position, *place) = (bits, at);
+    patches
 }
 
 /// Where the raw bits of each of 16 elements end, counted from the first one's start, and how many

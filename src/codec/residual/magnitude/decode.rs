@@ -1,6 +1,6 @@
 //! The way back of blocks coded without a prediction.
 //!
-//! May use: `store_format` and the files beside its parent. Blocks lie side by side, for the coder
+//! May use: `store_format`, `vectors` and the files beside its parent. Blocks lie side by side, for the coder
 //! of one waits for itself at every step.
 
 use std::borrow::Cow;
@@ -14,6 +14,7 @@ use super::super::number;
 use super::super::part::PART;
 use super::super::rans::{self, Soon, Stream};
 use super::{ESCAPE, Magnitude};
+use crate::vectors::wide;
 
 const RAW: &str = "the raw bytes of a block";
 
@@ -144,14 +145,18 @@ impl Magnitude {
 fn put_tails(planes: &[Cow<[u8]>], from: usize, heads: &[u8], out: &mut [u8]) {
     let (heads, _) = heads.as_chunks::<2>();
     if let [low, high] = planes {
-        // As whole numbers, which becomes vectors.
         let tails = low[from..].iter().zip(&high[from..]);
-        for ((element, (&low, &high)), &head) in
-            out.as_chunks_mut::<4>().0.iter_mut().zip(tails).zip(heads)
-        {
-            let head = u32::from(u16::from_le_bytes(head));
-            *element = (head << 16 | u32::from(high) << 8 | u32::from(low)).to_le_bytes();
-        }
+        let elements = out.as_chunks_mut::<4>().0.iter_mut();
+        wide(
+            #[inline(always)]
+            || {
+                // As whole numbers, which becomes vectors.
+                for ((element, (&low, &high)), &head) in elements.zip(tails).zip(heads) {
+                    let head = u32::from(u16::from_le_bytes(head));
+                    *element = (head << 16 | u32::from(high) << 8 | u32::from(low)).to_le_bytes();
+                }
+            },
+        );
         return;
     }
     let width = planes.len() + 2;
