@@ -1,13 +1,14 @@
 //! Decoding with 256-bit vectors. Every function has a plain twin that gives the same results.
 //!
-//! May use: `avx2_encode`, `kernel`, `rans`, `table`. Must never read or write outside its slices,
-//! whatever the coded bytes say: each block of unsafe code states why it does not.
+//! May use: `avx2_encode`, `kernel`, `operands`, `rans`, `table`. Must never read or write outside
+//! its slices, whatever the coded bytes say: each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
 use super::avx2_encode::{SWAP_MIDDLE, look_up};
-use super::kernel::{Map16, STEP_BYTES, is_available};
+use super::kernel::{STEP_BYTES, is_available};
+use super::operands::Map16;
 use super::rans::{LANES, Stream, whole_groups};
 use super::table::Tables;
 

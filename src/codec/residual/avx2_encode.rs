@@ -1,13 +1,14 @@
 //! Encoding with 256-bit vectors. Every function has a plain twin that gives the same results.
 //!
-//! May use: `bits`, `kernel`, `rans`. Must never read or write outside its slices; each block of
-//! unsafe code states why it does not.
+//! May use: `bits`, `kernel`, `operands`, `rans`. Must never read or write outside its slices; each
+//! block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
 use super::bits::BitWriter;
-use super::kernel::{Coded, Split, Words, is_available, largest};
+use super::kernel::{Coded, Words, is_available, largest};
+use super::operands::Split;
 use super::rans::LANES;
 
 /// For each set of lanes: the lanes in order at the high end.

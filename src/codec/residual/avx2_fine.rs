@@ -1,14 +1,15 @@
 //! Predictions of 16-bit elements that have a fraction, with 256-bit vectors. Every function has a
 //! plain twin that gives the same results.
 //!
-//! May use: `avx2_encode`, `kernel`. Must never read or write outside its slices; each block of
-//! unsafe code states why it does not.
+//! May use: `avx2_encode`, `kernel`, `operands`. Must never read or write outside its slices; each
+//! block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::x86_64::*;
 
 use super::avx2_encode::SWAP_MIDDLE;
-use super::kernel::{MapFine, is_available};
+use super::kernel::is_available;
+use super::operands::MapFine;
 
 /// Rounds whole groups of 16 predictions: the bits of elements, and what lies beyond.
 pub(super) fn rounded16(patterns: &[u32], elements: &mut [u8], fractions: &mut [i16]) -> usize {

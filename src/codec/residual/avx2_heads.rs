@@ -1,8 +1,8 @@
 //! 16-bit heads without a prediction, with 256-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `avx2_decode`, `avx2_encode`, `avx2_join16`, `bits`, `kernel`. Must never read or
-//! write outside its slices; each block of unsafe code states why it does not.
+//! May use: `avx2_decode`, `avx2_encode`, `avx2_join16`, `bits`, `kernel`, `operands`. Must never
+//! read or write outside its slices; each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
@@ -11,7 +11,8 @@ use super::avx2_decode::{halves, of_32};
 use super::avx2_encode::{Raw, SWAP_MIDDLE, lanes64, look_up};
 use super::avx2_join16::take_four;
 use super::bits::BitWriter;
-use super::kernel::{Heads, RAW_BYTES, is_available, largest};
+use super::kernel::{is_available, largest};
+use super::operands::{Heads, RAW_BYTES};
 
 /// Symbols of groups of 16 heads as slots, and their raw bits; `escape` is told the escapes.
 pub(super) fn split_heads(

@@ -1,13 +1,14 @@
 //! Putting 16-bit elements together with 256-bit vectors. The plain twin gives the same results.
 //!
-//! May use: `avx2_encode`, `kernel`. Must never read or write outside its slices, whatever the
-//! coded bytes say: each block of unsafe code states why it does not.
+//! May use: `avx2_encode`, `kernel`, `operands`. Must never read or write outside its slices,
+//! whatever the coded bytes say: each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::x86_64::*;
 
 use super::avx2_encode::{SWAP_MIDDLE, lanes16, lanes64};
-use super::kernel::{Join, RAW_BYTES, is_available};
+use super::kernel::is_available;
+use super::operands::{Join, RAW_BYTES};
 
 /// Puts elements together in whole groups of 16 until one needs the twin or the end of the raw
 /// bits is near; gives how many, and moves `position`, in bits.

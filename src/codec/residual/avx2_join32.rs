@@ -1,14 +1,15 @@
 //! Putting 32-bit elements together with 256-bit vectors. The plain twin gives the same results.
 //!
-//! May use: `avx2_encode`, `avx2_join16`, `kernel`. Must never read or write outside its slices,
-//! whatever the coded bytes say: each block of unsafe code states why it does not.
+//! May use: `avx2_encode`, `avx2_join16`, `kernel`, `operands`. Must never read or write outside
+//! its slices, whatever the coded bytes say: each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
 
 use super::avx2_encode::{lanes64, look_up};
 use super::avx2_join16::{bits_at, take_four};
-use super::kernel::{ESCAPE, FLIP, Join, NEGATIVE, RAW_BYTES, is_available};
+use super::kernel::is_available;
+use super::operands::{ESCAPE, FLIP, Join, NEGATIVE, RAW_BYTES};
 
 /// The mantissa of the only type of this width.
 const MANTISSA: i8 = 23;

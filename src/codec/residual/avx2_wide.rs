@@ -1,8 +1,8 @@
 //! 32-bit elements with 256-bit vectors. Every function has a plain twin that gives the same
 //! results.
 //!
-//! May use: `avx2_encode`, `avx2_fine`, `bits`, `kernel`. Must never read or write outside its
-//! slices; each block of unsafe code states why it does not.
+//! May use: `avx2_encode`, `avx2_fine`, `bits`, `kernel`, `operands`. Must never read or write
+//! outside its slices; each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads, stores and gathers")]
 
 use std::arch::x86_64::*;
@@ -10,7 +10,8 @@ use std::arch::x86_64::*;
 use super::avx2_encode::{Raw, SWAP_MIDDLE, lanes64, look_up, ranks};
 use super::avx2_fine::{by_sixteen, table_of};
 use super::bits::BitWriter;
-use super::kernel::{Coded, Map32, Split, is_available, largest};
+use super::kernel::{Coded, is_available, largest};
+use super::operands::{Map32, Split};
 
 /// The tables of whole groups of 32 elements.
 pub(super) fn indexes32(map: &Map32, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {

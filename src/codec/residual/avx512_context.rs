@@ -1,13 +1,14 @@
 //! Which tables elements are coded by, with 512-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `kernel`. Must never read or write outside its slices; each block of unsafe code states
-//! why it does not.
+//! May use: `kernel`, `operands`. Must never read or write outside its slices; each block of unsafe
+//! code states why it does not.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Map16, Map32, MapFine, is_wide};
+use super::kernel::is_wide;
+use super::operands::{Map16, Map32, MapFine};
 
 /// Elements of a step.
 const STEP: usize = 32;

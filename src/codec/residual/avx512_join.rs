@@ -1,16 +1,18 @@
 //! Putting elements together with 512-bit vectors. The plain twin gives the same results.
 //!
-//! May use: `kernel`, `number`. Must never read or write outside its slices, whatever the coded
-//! bytes say: each block of unsafe code states why it does not.
+//! May use: `kernel`, `number`, `operands`. Must never read or write outside its slices, whatever
+//! the coded bytes say: each block of unsafe code states why it does not.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Heads, Join, RAW_BYTES, is_wide};
+use super::kernel::is_wide;
 use super::number;
+use super::operands::{Heads, Join, RAW_BYTES};
 
-/// Elements of a step.
+/// Elements of a step, and of one with 32-bit elements.
 const STEP: usize = 32;
+const HALF: usize = 16;
 
 /// The most raw bits of a step: with what lies before them in their first byte they fill the
 /// vector that they are taken from.
@@ -78,7 +80,7 @@ unsafe fn steps16(
     place: &mut usize,
     position: &mut usize,
     out: &mut [u8],
-) -> Option<Patches<32>> {
+) -> Option<Patches<STEP>> {
     let zero = _mm512_setzero_si512();
     let magnitude = _mm512_set1_epi16(0x7FFF);
     let sign = _mm512_set1_epi16(i16::MIN);
@@ -100,7 +102,7 @@ unsafe fn steps16(
             if _mm256_cmpgt_epu8_mask(symbol, escape) != 0 {
                 break;
             }
-            // So many steps have some of these that a branch would often be wrong.
+            // So many steps have some of these that a branch would often be foretold wrongly.
             let special = _mm256_cmpgt_epu8_mask(symbol, kept);
             let escapes = _mm256_cmpeq_epi8_mask(symbol, escape);
             let p = _mm512_loadu_si512(parts.predicted.as_ptr().add(2 * at).cast());
@@ -251,7 +253,7 @@ pub(super) fn join32(
     out: &mut [u8],
     patch: &mut dyn FnMut(usize, u32) -> u64,
 ) -> usize {
-    let len = symbols.len().min(predicted.len() / 4).min(out.len() / 4) / 16 * 16;
+    let len = symbols.len().min(predicted.len() / 4).min(out.len() / 4) / HALF * HALF;
     if !is_wide() {
         return 0;
     }
@@ -263,7 +265,7 @@ pub(super) fn join32(
         let Some(Patches { set, raw }) = patches else {
             return at;
         };
-        put_patches::<4>(set, &raw, at - 16, out, patch);
+        put_patches::<4>(set, &raw, at - HALF, out, patch);
     }
 }
 
@@ -284,7 +286,7 @@ unsafe fn steps32(
     place: &mut usize,
     position: &mut usize,
     out: &mut [u8],
-) -> Option<Patches<16>> {
+) -> Option<Patches<HALF>> {
     let zero = _mm512_setzero_si512();
     let magnitude = _mm512_set1_epi32(0x7FFF_FFFF);
     let last = 2 * join.moves as u8;
@@ -298,14 +300,13 @@ unsafe fn steps32(
         Table::new(&join.places.factor),
         Table::new(&join.places.count),
     );
+    let hot = &join.places.hot[usize::from(last) + 22..][..2 * HALF];
     let (mut bits, mut at) = (*position, *place);
     let mut patches = None;
     // SAFETY: reads and writes 16 elements at places from `at` on; the vector of raw bits is read
-    // only where `RAW_BYTES` are left; the tables have 128 entries, and 256 the one of which 32
-    // are loaded from below 128 + 22 on.
+    // only where `RAW_BYTES` are left; `hot` has 32 numbers.
     unsafe {
-        let hot = join.places.hot.as_ptr().add(usize::from(last) + 22);
-        let hot = [0, 16].map(|from| _mm512_loadu_si512(hot.add(from).cast()));
+        let hot = [0, 16].map(|from| _mm512_loadu_si512(hot[from..].as_ptr().cast()));
         while at < symbols.len() && bits / 8 + RAW_BYTES <= join.raw.len() {
             let symbol = _mm_loadu_si128(symbols.as_ptr().add(at).cast());
             let p = _mm512_loadu_si512(predicted.as_ptr().add(4 * at).cast());
@@ -313,7 +314,7 @@ unsafe fn steps32(
             let wide = _mm512_castsi128_si512(symbol);
             let mut count = _mm512_castsi512_si128(counts.of(wide));
             let mut factor = _mm512_castsi512_si128(factors.of(wide));
-            // Few steps have none of these, so no branch knows beforehand.
+            // As above, no branch.
             let special = _mm_cmpgt_epu8_mask(symbol, kept);
             let escapes = _mm_cmpeq_epi8_mask(symbol, escape);
             let is_hot = _mm_cmpgt_epu8_mask(symbol, escape);
@@ -355,9 +356,9 @@ unsafe fn steps32(
             let element = _mm512_mask_xor_epi32(element, flips, element, sign);
             let element = _mm512_mask_mov_epi32(element, escapes, raw);
             _mm512_storeu_si512(out.as_mut_ptr().add(4 * at).cast(), element);
-            at += 16;
+            at += HALF;
             if patched != 0 {
-                let mut lanes = [0u32; 16];
+                let mut lanes = [0u32; HALF];
                 let below = _mm512_sub_epi32(_mm512_set1_epi32(32), count);
                 let raw = _mm512_srlv_epi32(raw, below);
                 _mm512_storeu_si512(lanes.as_mut_ptr().cast(), raw);

@@ -5,9 +5,10 @@
 
 use super::alphabet::{Alphabet, Class, ZERO_BELOW, ZERO_SYMBOLS};
 use super::bits::BitWriter;
-use super::kernel::{self, Coded, Map16, Map32, MapFine, Places, Split};
+use super::kernel::{self, Coded};
 use super::merge::Histogram;
 use super::number::{self, Number};
+use super::operands::{Map16, Map32, MapFine, Places, Split};
 use super::part::{PART, Part, Room};
 use super::prediction::{Prediction, element};
 use super::rans;

@@ -12,9 +12,10 @@ mod decode;
 use store_format::FormatError;
 
 use super::bits::{BitWriter, Fields};
-use super::kernel::{self, Heads};
+use super::kernel;
 use super::merge::Histogram;
 use super::number::{self, Number};
+use super::operands::Heads;
 use super::part::PART;
 use super::planes::Planes;
 use super::rans;

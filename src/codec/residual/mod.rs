@@ -61,6 +61,7 @@ mod neon_sample;
 #[cfg(target_arch = "aarch64")]
 mod neon_split;
 mod number;
+mod operands;
 mod part;
 mod planes;
 mod prediction;
@@ -68,6 +69,7 @@ mod rans;
 mod sample;
 mod scale;
 mod side;
+mod soon;
 mod statistics;
 mod table;
 

@@ -1,13 +1,13 @@
-//! Rounded predictions and the tables that they lead to, with 128-bit vectors. Every function has
-//! a plain twin that gives the same results.
+//! Rounded predictions and the tables that they lead to, with 128-bit vectors. Every function has a
+//! plain twin that gives the same results.
 //!
-//! May use: `kernel`. Must never read or write outside its slices: loads and stores go through
-//! arrays of their length.
+//! May use: `operands`. Must never read or write outside its slices: loads and stores go
+//! through arrays of their length.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::aarch64::*;
 
-use super::kernel::{Map16, Map32, MapFine};
+use super::operands::{Map16, Map32, MapFine};
 
 /// The tables of whole groups of 8 elements; gives how many elements.
 pub(super) fn indexes16(map: &Map16, scales: &[i16], predicted: &[u8], out: &mut [u8]) -> usize {

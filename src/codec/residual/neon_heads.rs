@@ -1,15 +1,15 @@
 //! 16-bit heads without a prediction, with 128-bit vectors. Every function has a plain twin that
 //! gives the same results.
 //!
-//! May use: `bits`, `kernel`, `neon_bits`. Must never read or write outside its slices, whatever
+//! May use: `bits`, `operands`, `neon_bits`. Must never read or write outside its slices, whatever
 //! the coded bytes say: loads and stores go through arrays of their length.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::aarch64::*;
 
 use super::bits::{BitReader, BitWriter};
-use super::kernel::Heads;
 use super::neon_bits::{put8, take8};
+use super::operands::Heads;
 
 /// The symbol of a head that follows raw.
 const ESCAPE: u8 = u8::MAX;

@@ -1,15 +1,15 @@
 //! Putting elements together with 128-bit vectors. Every function has a plain twin that gives the
 //! same results.
 //!
-//! May use: `bits`, `kernel`, `neon_bits`. Must never read or write outside its slices, whatever
-//! the coded bytes say: loads and stores go through arrays of their length.
+//! May use: `bits`, `neon_bits`, `operands`. Must never read or write outside its slices,
+//! whatever the coded bytes say: loads and stores go through arrays of their length.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::aarch64::*;
 
 use super::bits::BitReader;
-use super::kernel::{ESCAPE, FLIP, Join, NEGATIVE};
 use super::neon_bits::take4;
+use super::operands::{ESCAPE, FLIP, Join, NEGATIVE};
 
 /// Puts groups of 8 elements together until a symbol beyond the escape; gives how many elements,
 /// and moves `position`, in bits.

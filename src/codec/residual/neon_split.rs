@@ -1,15 +1,16 @@
 //! Taking elements apart with 128-bit vectors. The plain twin gives the same results.
 //!
-//! May use: `bits`, `kernel`, `neon_bits`. Must never read or write outside its slices: loads and
-//! stores go through arrays of their length. Elements of 16 bits are taken apart as patterns of
-//! 32: the sign in the top bit, the magnitude in the low ones.
+//! May use: `bits`, `kernel`, `operands`, `neon_bits`. Must never read or write outside its slices:
+//! loads and stores go through arrays of their length. Elements of 16 bits are taken apart as
+//! patterns of 32: the sign in the top bit, the magnitude in the low ones.
 #![allow(unsafe_code, reason = "vector loads and stores")]
 
 use std::arch::aarch64::*;
 
 use super::bits::BitWriter;
-use super::kernel::{Coded, Split};
+use super::kernel::Coded;
 use super::neon_bits::put4;
+use super::operands::Split;
 
 /// Sizes below this are their own ranks; hot differences are none of them.
 const DIRECT: u32 = 8;

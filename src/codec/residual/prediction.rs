@@ -1,10 +1,10 @@
 //! What is expected of the elements of a chunk, as the coder sees it.
 //!
-//! May use: `number`, `rans`. A prediction is a sign and a magnitude in the target's own integer steps,
-//! with 16 bits of fraction where the predictor knows them.
+//! May use: `number`, `soon`. A prediction is a sign and a magnitude in the target's own integer
+//! steps, with 16 bits of fraction where the predictor knows them.
 
 use super::number::{self, Number};
-use super::rans::Soon;
+use super::soon::Soon;
 
 /// The prediction of a chunk's elements.
 #[derive(Clone, Copy, Debug)]

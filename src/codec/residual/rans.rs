@@ -1,12 +1,13 @@
 //! Interleaved range coding with static tables (rANS): the plain version.
 //!
-//! May use: `store_format`, `kernel`, `table`. States are 32 bits in [2^16, 2^32), words 16 bits;
-//! element `i` lies on lane `i mod lanes`. The decoder reads zeros past the end and checks the end once: all lanes back at
-//! 2^16 and every word used.
+//! May use: `store_format`, `kernel`, `soon`, `table`. States are 32 bits in [2^16, 2^32), words 16
+//! bits; element `i` lies on lane `i mod lanes`. The decoder reads zeros past the end and checks
+//! the end once: all lanes back at 2^16 and every word used.
 
 use store_format::FormatError;
 
 use super::kernel::{self, Words};
+use super::soon::Soon;
 use super::table::Tables;
 
 /// The most lanes a stream has, and the number that blocks of elements use.
@@ -155,43 +156,6 @@ pub(super) struct Stream<'a, 'w> {
     pub symbols: &'a mut [u8],
     /// Memory that is wanted next.
     pub soon: Soon,
-}
-
-/// Memory that is asked for while symbols are decoded, for a coder leaves time for it. A hint: it
-/// is not read, so it need not even be there.
-#[derive(Clone, Copy)]
-pub(super) struct Soon {
-    at: *const u8,
-    /// Bytes for each group of lanes.
-    each: usize,
-}
-
-impl Soon {
-    /// No memory.
-    pub const NONE: Self = Self {
-        at: std::ptr::null(),
-        each: 0,
-    };
-
-    /// The memory of some numbers, while `elements` are decoded.
-    pub fn of<T>(numbers: &[T], elements: usize) -> Self {
-        Self {
-            at: numbers.as_ptr().cast(),
-            each: size_of_val(numbers) / elements.div_ceil(LANES).max(1),
-        }
-    }
-
-    /// Asks for what belongs to one group.
-    #[inline(always)]
-    pub fn ask(self, group: usize) {
-        let at = self.at.wrapping_add(group * self.each);
-        if self.each > 0 {
-            kernel::prefetch(at);
-        }
-        if self.each > 64 {
-            kernel::prefetch(at.wrapping_add(64));
-        }
-    }
 }
 
 impl Stream<'_, '_> {

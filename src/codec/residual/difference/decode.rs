@@ -7,8 +7,9 @@ use store_format::FormatError;
 
 use super::super::bits::BitReader;
 use super::super::block::{CodedBlock, UNFINISHED};
-use super::super::kernel::{self, Join};
+use super::super::kernel;
 use super::super::number;
+use super::super::operands::{Join, RAW_BYTES};
 use super::super::part::{PART, Part, Room};
 use super::super::rans::{self, Stream};
 use super::super::scale::Scales;
@@ -84,12 +85,12 @@ impl Difference {
         let number = self.alphabet.number;
         let width = number.bytes;
         let mut at = 0;
-        let mut padded = [0u8; 8 * kernel::RAW_BYTES];
+        let mut padded = [0u8; 8 * RAW_BYTES];
         while at < symbols.len() {
             // Near the end the last raw bits again with zeros behind them, which is what follows.
             let from = bits.position / 8;
             let (raw, mut position) = match bits.bytes().get(from..) {
-                Some(rest) if rest.len() >= kernel::RAW_BYTES => (bits.bytes(), bits.position),
+                Some(rest) if rest.len() >= RAW_BYTES => (bits.bytes(), bits.position),
                 rest => {
                     let rest = rest.unwrap_or(&[]);
                     padded[..rest.len()].copy_from_slice(rest);

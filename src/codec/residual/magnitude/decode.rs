@@ -1,7 +1,7 @@
 //! The way back of blocks coded without a prediction.
 //!
-//! May use: `store_format`, `vectors` and the files beside its parent. Blocks lie side by side, for the coder
-//! of one waits for itself at every step.
+//! May use: `store_format`, `vectors` and the files beside its parent. Blocks lie side by side, for
+//! the coder of one waits for itself at every step.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,8 @@ use super::super::block::{CodedBlock, UNFINISHED};
 use super::super::kernel;
 use super::super::number;
 use super::super::part::PART;
-use super::super::rans::{self, Soon, Stream};
+use super::super::rans::{self, Stream};
+use super::super::soon::Soon;
 use super::{ESCAPE, Magnitude};
 use crate::vectors::wide;
 
