@@ -205,6 +205,32 @@ fn no_head(source: &Source) -> Vec<String> {
     vec![]
 }
 
+/// The rooms that a file uses and its head does not allow. Whole tiers may be allowed at once.
+fn not_in_head(source: &Source) -> Vec<String> {
+    let head = source.text.lines();
+    let head: Vec<_> = head.take_while(|line| line.starts_with("//!")).collect();
+    let head = head.join(" ");
+    let Some((_, may)) = head.split_once("May use: ") else {
+        return vec![];
+    };
+    if ["tiers", "everything", "all."]
+        .iter()
+        .any(|all| may.starts_with(all))
+    {
+        return vec![];
+    }
+    let words: Vec<_> = may
+        .split(|letter: char| !letter.is_alphanumeric())
+        .collect();
+    let named = modules_named(source);
+    named
+        .iter()
+        .filter(|module| tier(module).is_some() && *module != source.module())
+        .filter(|module| !words.contains(&module.as_str()))
+        .map(|module| format!("{}: its head does not allow {module}", source.path))
+        .collect()
+}
+
 fn too_long(source: &Source) -> Vec<String> {
     let before_tests = source
         .text
@@ -259,6 +285,7 @@ const RULES: &[fn(&Source) -> Vec<String>] = &[
     wrong_direction,
     outside_a_door,
     no_head,
+    not_in_head,
     too_long,
     too_long_in_all,
     unfinished,
@@ -358,6 +385,14 @@ fn planted_faults_are_caught() {
     assert_eq!(
         caught("codec/x.rs", "use crate::{error, layout as l};\n"),
         "codec/x.rs uses layout"
+    );
+    let named = Source::new(
+        "codec/x.rs",
+        "//! May use: `vectors`.\nuse crate::{error, vectors};\n",
+    );
+    assert_eq!(
+        not_in_head(&named),
+        ["codec/x.rs: its head does not allow error"]
     );
     assert_eq!(
         caught("plan/x.rs", "fn f() { crate::store::y() }\n"),

@@ -204,7 +204,8 @@ fn mutated_models_and_residuals_do_no_harm() {
 fn mutated_predictions_do_no_harm() {
     let cases = concat!(
         include_str!("../store-format/testdata/vectors/predictors.txt"),
-        include_str!("../store-format/testdata/vectors/blockwise.txt")
+        include_str!("../store-format/testdata/vectors/blockwise.txt"),
+        include_str!("../store-format/testdata/vectors/odd-values.txt")
     );
     let seeds: Vec<_> = cases
         .lines()

@@ -1,8 +1,7 @@
 //! Bytes and their prediction to fewer bytes, and back.
 //!
-//! May use: `error`, `store_format`. Must never know where a prediction comes from.
-//! Holds: decoding what was encoded with the same prediction gives the same bytes; a coded chunk
-//! is never longer than its plain bytes and a byte a plane.
+//! May use: `error`, `store_format`, `vectors`. Must never know where a prediction comes from.
+//! Holds: decoding what was encoded with the same prediction gives the same bytes.
 
 mod frame;
 pub mod planes;

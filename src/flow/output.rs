@@ -1,6 +1,6 @@
 //! Files that leave the store: written beside their target, then renamed over it.
 //!
-//! May use: `error`. Every step opens one component of a path below an open directory and
+//! May use: `error`, `bytes`. Every step opens one component of a path below an open directory and
 //! follows no link, so nothing is ever written outside of the target, whatever stands there.
 
 use std::fs::File;

@@ -12,7 +12,7 @@ use store_format::ids::{AttachmentId, ChunkId, CommitId, ManifestId, RecordId, T
 use store_format::limits;
 use store_format::manifest::Manifest;
 use store_format::object::Object;
-use store_format::record::{Kind, Predictor, Recipe, View};
+use store_format::record::{Coding, Kind, Predictor, Recipe, View};
 use store_format::tree::Tree;
 use store_format::verified::Verified;
 
@@ -225,6 +225,14 @@ impl Rebuilder {
             | Predictor::Quantise
             | Predictor::Blockwise => {
                 let (first, tensor) = self.tensor_recipe(recipe)?;
+                if recipe.coding == Coding::Residual {
+                    let coded = Elements::from_parameters(&recipe.coding_parameters)?
+                        .shape
+                        .dtype;
+                    if coded != tensor.target.dtype {
+                        return Err(Error::corrupt("a recipe's target is of the coding's type"));
+                    }
+                }
                 let sources = self.read_views(&recipe.sources, recipe.depth - 1)?;
                 predicted::predict(&tensor, first, &sources, plain_bytes, recipe.coding)
             }

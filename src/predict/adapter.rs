@@ -1,6 +1,6 @@
 //! Adapter: a weight with a low-rank adapter merged into it, as PEFT merges it.
 //!
-//! May use: `store_format`. Must never sum a product in another order than the one stored.
+//! May use: `store_format`, `vectors`. Must never sum a product in another order than the one stored.
 
 use store_format::FormatError;
 use store_format::dtype::DType;

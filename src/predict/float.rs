@@ -1,6 +1,6 @@
 //! Exact conversions between floating-point types, and the patterns that the residual coder reads.
 //!
-//! May use: `store_format`. Must never round otherwise than to nearest even, and never call a
+//! May use: `store_format`, `vectors`. Must never round otherwise than to nearest even, and never call a
 //! library function whose last bit may change.
 
 use store_format::dtype::DType;

@@ -1,6 +1,6 @@
 //! Linear: a weighted sum of tensors, as merges, averages and task arithmetic make it.
 //!
-//! May use: `store_format`. Must never sum in another order than that of the sources.
+//! May use: `store_format`, `vectors`. Must never sum in another order than that of the sources.
 
 use store_format::FormatError;
 use store_format::dtype::DType;

@@ -1,6 +1,6 @@
 //! Low rank: a base changed by the product of two thin matrices of small whole numbers.
 //!
-//! May use: `store_format`. Must never compute the product otherwise than in whole numbers: then
+//! May use: `store_format`, `vectors`. Must never compute the product otherwise than in whole numbers: then
 //! any order of summation gives the same bits.
 
 pub mod fit;

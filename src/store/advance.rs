@@ -241,7 +241,20 @@ pub(super) fn table_on(
     operation_id: OperationId,
     write_id: [u8; 16],
 ) -> ReferenceTable {
-    let mut references = head.table.references.clone();
+    let mut table = ReferenceTable {
+        number: head.table.number + 1,
+        parent: Some(head.id),
+        operation: operation_id,
+        write_id,
+        ..head.table.clone()
+    };
+    apply(&mut table, operation);
+    table
+}
+
+/// Makes the changes of an operation in the references and the epoch of a table.
+pub(super) fn apply(table: &mut ReferenceTable, operation: &Operation) {
+    let references = &mut table.references;
     for change in &operation.changes {
         references.retain(|reference| reference.name != change.name);
         references.extend(change.new.map(|commit| Reference {
@@ -250,16 +263,8 @@ pub(super) fn table_on(
         }));
     }
     references.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    ReferenceTable {
-        number: head.table.number + 1,
-        parent: Some(head.id),
-        operation: operation_id,
-        write_id,
-        gc_epoch: operation
-            .collection
-            .as_ref()
-            .map_or(head.table.gc_epoch, |collection| collection.epoch),
-        references,
+    if let Some(collection) = &operation.collection {
+        table.gc_epoch = collection.epoch;
     }
 }
 

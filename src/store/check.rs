@@ -1,17 +1,21 @@
 //! Whether the files of a store are what they must be, each by itself. Reads only.
 //!
-//! May use: `error`, `store::{files, index, leases, merged, ops, paths, refs, strays}`. Knows nothing of
+//! May use: `error`, `disk`, `store::{advance, files, index, leases, merged, ops, paths, refs, strays}`. Knows nothing of
 //! what records hold; whether chunks can be rebuilt is asked above.
 
 use std::collections::HashSet;
+use std::io;
+use std::ops::Range;
 
-use store_format::ids::{OperationId, PackId, RecordId};
-use store_format::pack::Index;
+use store_format::ids::{OperationId, PackId, RecordId, TableId};
+use store_format::pack::{ALIGNMENT, Index, PACK_HEADER_BYTES};
 use store_format::record::RecordHeader;
-use store_format::reference::Operation;
+use store_format::reference::{Operation, ReferenceTable};
 
+use crate::disk::{Disk, Opened};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::store::Store;
+use crate::store::advance;
 use crate::store::files;
 use crate::store::leases;
 use crate::store::merged::{self, Merged};
@@ -108,7 +112,9 @@ impl Store {
                 return Ok(state);
             }
         };
-        let table = Index::open(&index)?.table;
+        let index = Index::open(&index)?;
+        let table = index.table;
+        let mut places = Vec::with_capacity(table.len());
         for row in 0..table.len() {
             let (Some(id), Ok(entry), Ok(needs)) =
                 (table.id(row), table.entry(row), table.needs(row))
@@ -117,6 +123,7 @@ impl Store {
                 continue;
             };
             state.records += 1;
+            places.extend(entry.end().map(|end| entry.offset..end));
             let record =
                 read_entry(&*file, &entry, &path).and_then(|bytes| take_record(bytes, &id, &entry));
             match record {
@@ -126,6 +133,13 @@ impl Store {
                 }
                 Ok(record) => each(&record.header)?,
                 Err(error) => state.hurt.push((id, told(&error))),
+            }
+        }
+        if state.damage.is_empty() && state.hurt.is_empty() {
+            let end = index.records_end().unwrap_or(0);
+            if !is_filled(&*file, places, end).at("read", &path)? {
+                let why = "its records do not follow each other from its header to its table";
+                state.damage.push(why.into());
             }
         }
         Ok(state)
@@ -224,19 +238,20 @@ impl Store {
     pub fn check_chain(&self) -> Result<ChainState> {
         let disk = &*self.0.disk;
         let mut state = ChainState::default();
-        let mut before = None;
+        let mut before: Option<(ReferenceTable, TableId)> = None;
         for number in refs::numbers(disk)? {
             state.newest = Some(number);
             let why = match refs::read(disk, number) {
                 Ok(None) => continue, // cleaned since
                 Ok(Some((id, table))) => {
-                    let follows =
-                        before.is_none_or(|(n, id)| n + 1 < number || table.parent == Some(id));
-                    before = Some((number, id));
+                    let follows = before
+                        .filter(|(before, _)| before.number + 1 == number)
+                        .is_none_or(|(before, id)| follows(disk, &before, id, &table));
+                    before = Some((table, id));
                     if follows {
                         continue;
                     }
-                    "does not follow the table before it".into()
+                    "does not follow from the table before it by its operation".into()
                 }
                 Err(error) => told(&error),
             };
@@ -293,6 +308,42 @@ impl Store {
         }
         Ok(hurt)
     }
+}
+
+/// Whether a table is what its operation makes of the one before it; an operation that cannot be
+/// read is reported by itself.
+fn follows(disk: &dyn Disk, before: &ReferenceTable, id: TableId, table: &ReferenceTable) -> bool {
+    let made = ops::read(disk, &table.operation).ok().map(|operation| {
+        let mut made = before.clone();
+        let is_honest = operation
+            .changes
+            .iter()
+            .all(|change| before.get(&change.name) == change.old);
+        advance::apply(&mut made, &operation);
+        is_honest && (made.references, made.gc_epoch) == (table.references.clone(), table.gc_epoch)
+    });
+    table.parent == Some(id) && made.unwrap_or(true)
+}
+
+/// Whether records lie one behind the other from a pack's header to its table, zeros alone between
+/// them.
+fn is_filled(file: &dyn Opened, mut places: Vec<Range<u64>>, table: u64) -> io::Result<bool> {
+    places.sort_unstable_by_key(|place| place.start);
+    places.push(table..table);
+    let mut end = PACK_HEADER_BYTES as u64;
+    for place in places {
+        if place.start != end.next_multiple_of(ALIGNMENT) {
+            return Ok(false);
+        }
+        let mut gap = [0; ALIGNMENT as usize];
+        let gap = &mut gap[..(place.start - end) as usize];
+        file.read_at(end, gap)?;
+        if gap.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        end = place.end;
+    }
+    Ok(true)
 }
 
 /// A failure and its nearest cause in one line.

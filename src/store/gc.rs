@@ -1,6 +1,6 @@
 //! Collection: what is dead is condemned, looked at again, and deleted by a transaction.
 //!
-//! May use: `error`, `store::{advance, gc_plan, leases, read, refs, reserve, strays, txn}`. A deletion and a
+//! May use: `error`, `disk`, `store::{advance, gc_plan, leases, read, refs, reserve, strays, txn}`. A deletion and a
 //! reference are ordered by one mechanism, the chain of tables: a table is either before the
 //! collection's, and then what it needs is marked, or after it, and then its writer has seen the
 //! new epoch and looked for what it needs again. Clocks only protect readers.

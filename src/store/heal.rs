@@ -1,13 +1,13 @@
 //! Makes again what can be made again, and moves aside what cannot.
 //!
-//! May use: `error`, `store::{advance, check, files, merge, ops, paths, refs, salvage,
+//! May use: `error`, `disk`, `store::{advance, check, files, merge, ops, paths, refs, salvage,
 //! strays, txn}`.
 //! Never invents a byte and never removes data of record: damaged files go to `quarantine`.
 
 use std::collections::{HashMap, HashSet};
 
 use store_format::ids::{OperationId, PackId, RecordId, TableId};
-use store_format::reference::{Collection, Operation, Reference, ReferenceTable};
+use store_format::reference::{Collection, Operation, ReferenceTable};
 
 use crate::disk::parent;
 use crate::error::{Error, IoContext, Result};
@@ -203,7 +203,7 @@ impl Store {
             references: head.map(|head| head.table.references).unwrap_or_default(),
         };
         for (_, operation) in &lost {
-            apply(&mut table, operation);
+            advance::apply(&mut table, operation);
         }
         let created = refs::create(disk, &format!("{dir}/t"), &table)?.1;
         files::discard_dir(disk, &dir);
@@ -314,23 +314,5 @@ impl Store {
                     )))
             }
         }
-    }
-}
-
-fn apply(table: &mut ReferenceTable, operation: &Operation) {
-    for change in &operation.changes {
-        table
-            .references
-            .retain(|reference| reference.name != change.name);
-        table.references.extend(change.new.map(|commit| Reference {
-            name: change.name.clone(),
-            commit,
-        }));
-    }
-    table
-        .references
-        .sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    if let Some(collection) = &operation.collection {
-        table.gc_epoch = collection.epoch;
     }
 }

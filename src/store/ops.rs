@@ -3,8 +3,9 @@
 //! May use: `error`, `disk`, `store::{files, paths}`. Records are never changed.
 
 use store_format::ids::OperationId;
-use store_format::limits;
-use store_format::reference::{OPERATION_MAGIC, Operation, decode_file, encode_file};
+use store_format::reference::{
+    OPERATION_MAGIC, Operation, decode_file, encode_file, file_bytes_max,
+};
 
 use crate::disk::{Disk, parent};
 use crate::error::{Error, IoContext, Result};
@@ -33,7 +34,7 @@ pub fn write(disk: &dyn Disk, temp: &str, operation: &Operation) -> Result<Opera
 /// `NotFound`; `Corrupt`; a failure of the disk.
 pub fn read(disk: &dyn Disk, id: &OperationId) -> Result<Operation> {
     let path = paths::operation(id);
-    let bytes = files::read(disk, &path, limits::OPERATION_BYTES_MAX)?
+    let bytes = files::read(disk, &path, file_bytes_max::<Operation>())?
         .ok_or_else(|| Error::not_found(format!("operation {id:.12} is not there")))?;
     let (found, operation) = decode_file::<Operation>(OPERATION_MAGIC, &bytes)
         .map_err(|error| Error::from(error).while_doing(format!("'{path}' is damaged")))?;

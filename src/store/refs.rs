@@ -6,8 +6,9 @@
 use std::io;
 
 use store_format::ids::TableId;
-use store_format::limits;
-use store_format::reference::{ReferenceTable, TABLE_MAGIC, decode_file, encode_file};
+use store_format::reference::{
+    ReferenceTable, TABLE_MAGIC, decode_file, encode_file, file_bytes_max,
+};
 
 use crate::disk::Disk;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -74,7 +75,7 @@ pub fn numbers(disk: &dyn Disk) -> Result<Vec<u64>> {
 /// `Corrupt`, `Unsupported`; a failure of the disk.
 pub fn read(disk: &dyn Disk, number: u64) -> Result<Option<(TableId, ReferenceTable)>> {
     let path = paths::table(number);
-    let Some(bytes) = files::read(disk, &path, limits::TABLE_BYTES_MAX)? else {
+    let Some(bytes) = files::read(disk, &path, file_bytes_max::<ReferenceTable>())? else {
         return Ok(None);
     };
     let (id, table) = decode_file::<ReferenceTable>(TABLE_MAGIC, &bytes)

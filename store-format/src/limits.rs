@@ -48,7 +48,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a symlink's target, as file systems have it.
 pub const SYMLINK_BYTES_MAX: usize = 4096;
 
-/// Directories within each other: bounds every walk.
+/// Directories below the root that a path passes through: bounds every walk.
 pub const TREE_DEPTH_MAX: usize = 64;
 
 /// Parents of a commit.
@@ -72,8 +72,8 @@ pub const OFFSET_MINUTES_MAX: u32 = 24 * 60;
 /// Bytes of the `format` file.
 pub const STORE_FILE_BYTES_MAX: usize = 4096;
 
-/// Bytes of a reference table file.
+/// Bytes of a reference table; its file has 48 more.
 pub const TABLE_BYTES_MAX: u64 = 16 << 20;
 
-/// Bytes of an operation record.
+/// Bytes of an operation record; its file has 48 more.
 pub const OPERATION_BYTES_MAX: u64 = 64 << 20;

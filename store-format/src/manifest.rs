@@ -117,10 +117,12 @@ impl Manifest {
     }
 
     fn check_tensor(&self, tensor: &Tensor) -> Result<(), FormatError> {
-        let elements = tensor
-            .shape
-            .iter()
-            .try_fold(1_u64, |n, side| n.checked_mul(*side));
+        let elements = if tensor.shape.contains(&0) {
+            Some(0)
+        } else {
+            let mut sides = tensor.shape.iter();
+            sides.try_fold(1_u64, |n, side| n.checked_mul(*side))
+        };
         if elements.and_then(|elements| tensor.dtype.bytes_of(elements)) != Some(tensor.bytes) {
             return Err(FormatError::Invalid {
                 rule: "a tensor is as long as its shape says",

@@ -281,13 +281,16 @@ impl<'a> Index<'a> {
         if blake3::hash(covered).as_bytes() != check {
             return Err(FormatError::Checksum { what: "an index" });
         }
-        // What the pack has after its records: the table and the trailer.
-        let after = u64_of(bytes.len())
-            .checked_sub(u64_of(INDEX_HEADER_BYTES.saturating_add(INDEX_CHECK_BYTES)))
-            .and_then(|table| table.checked_add(u64_of(TRAILER_BYTES)));
-        let records_end = after.and_then(|after| index.pack_bytes.checked_sub(after));
-        index.table.check(records_end.unwrap_or(0))?;
+        index.table.check(index.records_end().unwrap_or(0))?;
         Ok(index)
+    }
+
+    /// Where the pack's records end and its table begins; nothing where the pack is said to be
+    /// shorter than its table.
+    #[must_use]
+    pub fn records_end(&self) -> Option<u64> {
+        let after = self.table.bytes().checked_add(TRAILER_BYTES)?;
+        self.pack_bytes.checked_sub(u64_of(after))
     }
 }
 

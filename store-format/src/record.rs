@@ -210,6 +210,12 @@ impl Recipe {
                 rule: "a coding that corrects a prediction stands with a predictor, any other without",
             });
         }
+        let plain = matches!(self.predictor, Predictor::None | Predictor::Base);
+        if plain && !self.predictor_parameters.is_empty() {
+            return Err(FormatError::Invalid {
+                rule: "predictors 'none' and 'base' have no parameters",
+            });
+        }
         if self.side.iter().any(ChunkId::is_zeros) {
             return Err(FormatError::Invalid {
                 rule: "side information is a chunk",

@@ -206,12 +206,18 @@ pub fn encode_file<T: Object>(magic: [u8; 8], object: &T) -> Result<(T::Id, Vec<
     Ok((id, out))
 }
 
+/// The most bytes of a file that holds one object of this kind.
+#[must_use]
+pub fn file_bytes_max<T: Object>() -> u64 {
+    T::BYTES_MAX.saturating_add(u64_of(FILE_FRAME_BYTES))
+}
+
 /// Reads a file that holds one object of its own.
 ///
 /// # Errors
 /// [`FormatError`] where the bytes are damaged, of a newer version, or break a rule.
 pub fn decode_file<T: Object>(magic: [u8; 8], bytes: &[u8]) -> Result<(T::Id, T), FormatError> {
-    let max = T::BYTES_MAX.saturating_add(u64_of(FILE_FRAME_BYTES));
+    let max = file_bytes_max::<T>();
     if u64_of(bytes.len()) > max {
         return Err(FormatError::TooLarge {
             field: T::WHAT,

@@ -99,7 +99,8 @@ impl StoreFile {
                 rule: "who can read a store may be older than it and than who can write to it",
             });
         }
-        if file.encode() != text {
+        let is_even = file.features.is_empty() || file.features.split(' ').all(|w| !w.is_empty());
+        if file.encode() != text || !is_even {
             return Err(FormatError::NotCanonical {
                 what: "the format file",
             });

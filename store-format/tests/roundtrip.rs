@@ -75,7 +75,7 @@ fn commit() -> Commit {
 
 fn recipe() -> Recipe {
     Recipe {
-        predictor: Predictor::Base,
+        predictor: Predictor::Cast,
         predictor_parameters: vec![1, 2, 3],
         sources: vec![View {
             parts: vec![
@@ -176,6 +176,43 @@ fn a_coding_that_corrects_nothing_is_refused() {
     header.recipe.sources.clear();
     header.recipe.depth = 0;
     assert!(header.encode(&mut Vec::new()).is_err());
+}
+
+#[test]
+fn parameters_of_a_predictor_that_has_none_are_refused() {
+    let mut header = header();
+    header.recipe.predictor = Predictor::Base;
+    header.recipe.predictor_parameters.clear();
+    header.encode(&mut Vec::new()).unwrap();
+    header.recipe.predictor_parameters.push(7);
+    assert!(header.encode(&mut Vec::new()).is_err());
+}
+
+#[test]
+fn words_of_features_have_one_space_between() {
+    let mut file = StoreFile::new([1; 16]);
+    for (features, holds) in [
+        ("write-a write-b", true),
+        ("write-a  b", false),
+        (" ", false),
+    ] {
+        file.features = features.into();
+        assert_eq!(
+            StoreFile::decode(&file.encode()).is_ok(),
+            holds,
+            "{features:?}"
+        );
+    }
+}
+
+#[test]
+fn a_tensor_with_a_side_of_nothing_is_empty_whatever_its_other_sides() {
+    for shape in [[0, 1 << 40, 1 << 40], [1 << 40, 1 << 40, 0]] {
+        let mut manifest = manifest();
+        let tensor = &mut manifest.tensors[0];
+        (tensor.shape, tensor.bytes) = (shape.to_vec(), 0);
+        manifest.to_bytes().unwrap();
+    }
 }
 
 #[test]

@@ -331,6 +331,29 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 #[test]
+fn a_pack_with_bytes_between_its_records_and_its_table_is_damaged() {
+    let sandbox = Sandbox::new();
+    let mut forge = Forge::new(&sandbox);
+    let good = forge.good();
+    let tree = forge.tree(&[file_entry(b"a", good, GOOD.len() as u64)]);
+    forge.publish(&sandbox, tree);
+    let between = pack("with bytes between", |bytes| {
+        let end = bytes.len() - TRAILER_BYTES;
+        let start = u64::from_le_bytes(*bytes[end..].first_chunk().expect("an offset"));
+        let at = usize::try_from(start).expect("small");
+        bytes[end..end + 8].copy_from_slice(&(start + 8).to_le_bytes());
+        bytes.splice(at..at, *b"garbage!");
+    });
+    let whole = sandbox.run("before", &["-C", "evil", "fsck"]);
+    assert_eq!(whole.code, Some(0));
+    (between.change)(&sandbox);
+    let seen = sandbox.run(&between.name, &["-C", "evil", "fsck"]);
+    assert_ne!(seen.code, Some(0));
+    let seen = sandbox.run(&between.name, &["-C", "evil", "cat", "main:a"]);
+    assert_eq!(seen.out, GOOD);
+}
+
+#[test]
 fn forged_files_of_a_store_are_refused_or_do_not_matter() {
     for case in cases() {
         let sandbox = Sandbox::new();

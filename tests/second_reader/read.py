@@ -41,12 +41,13 @@ class Walk:
             self.tree(commit[0])
             todo += commit[1]
 
-    def tree(self, name, depth=1):
-        """A tree and everything in it; returns how deep it is."""
-        must(depth <= TREE_DEPTH_MAX, "directories are nested at most 64 deep")
+    def tree(self, name, depth=0):
+        """A tree and everything in it, `depth` directories below the root; returns how many lie
+        within each other in it."""
+        must(depth <= TREE_DEPTH_MAX, "a path passes through at most 64 directories")
         if name not in self.trees:
             tree = self.store.object(TREE, name)
-            deepest = 1
+            deepest = 0
             for entry in tree[0]:
                 if entry[1] in (0, 1):
                     must(self.file(entry[2])[0] == entry[3], "a tree repeats the length of a file")
@@ -58,7 +59,7 @@ class Walk:
                     self.attachments[entry[2]] = attachment
             self.trees[name] = (tree, deepest)
         deepest = self.trees[name][1]
-        must(depth + deepest - 1 <= TREE_DEPTH_MAX, "directories are nested at most 64 deep")
+        must(depth + deepest <= TREE_DEPTH_MAX, "a path passes through at most 64 directories")
         return deepest
 
     def file(self, name, out=None):

@@ -148,7 +148,7 @@ class Vectors(unittest.TestCase):
                 self.assertEqual(plain_id(found.data), record.id)
 
     def test_predictions_are_the_same_bits(self):
-        cases = itertools.chain(vectors("predictors.txt"), vectors("blockwise.txt"))
+        cases = itertools.chain.from_iterable(map(vectors, ("predictors.txt", "blockwise.txt", "odd-values.txt")))
         for number, (first, *fields) in cases:
             with self.subTest(line=number, recipe=fields[0]):
                 recipe, plain, sources, patterns = unhex(fields)

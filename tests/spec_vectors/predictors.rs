@@ -20,8 +20,7 @@ fn shape(dtype: DType, rows: u64, cols: u64) -> Shape {
 /// The case of a recipe for some range, as a line of the file.
 fn case(random: &mut Random, recipe: &Recipe, out: &mut String) {
     let target = recipe.target;
-    let (block, bytes) = target.dtype.block();
-    let blocks = target.elements() / block;
+    let blocks = target.elements() / target.dtype.block().0;
     let first = random.below(blocks);
     let count = 1 + random.below(blocks - first);
     let sources: Vec<Vec<u8>> = recipe
@@ -29,6 +28,12 @@ fn case(random: &mut Random, recipe: &Recipe, out: &mut String) {
         .iter()
         .map(|source| random.elements(source.dtype, source.elements()))
         .collect();
+    write_case(recipe, first, count, &sources, out);
+}
+
+/// `count` blocks from block `first` on, of whole sources.
+fn write_case(recipe: &Recipe, first: u64, count: u64, sources: &[Vec<u8>], out: &mut String) {
+    let (block, bytes) = recipe.target.dtype.block();
     let ranges = recipe
         .sources(first * block, count * block)
         .expect("a range of the tensor");
@@ -216,6 +221,34 @@ fn predictions_of_blocks_are_those_of_the_vectors() {
     }
     assert!(
         recorded("blockwise.txt", out) == *out,
+        "predictions changed"
+    );
+}
+
+/// Blocks of values that no scale fits, or only one whose inverse is infinite.
+#[test]
+fn predictions_of_odd_values_are_those_of_the_vectors() {
+    let out = &mut String::new();
+    for to in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
+        let sides = |dtype| shape(dtype, 2, 256);
+        let small = (0..256_i16).map(|i| f32::from(i % 17 - 8) * 1e-38);
+        let odd = (0..256_i16).map(|i| match i % 64 {
+            0 => f32::NAN,
+            40 if i > 128 => f32::INFINITY,
+            41 if i > 192 => f32::NEG_INFINITY,
+            _ => f32::from(i % 23 - 11) / 8.0,
+        });
+        let bytes = small.chain(odd).flat_map(f32::to_le_bytes).collect();
+        let recipe = recipe(
+            sides(to),
+            vec![sides(DType::F32)],
+            None,
+            Step::Quantise(Quantise::Ggml),
+        );
+        write_case(&recipe, 0, 512 / to.block().0, &[bytes], out);
+    }
+    assert!(
+        recorded("odd-values.txt", out) == *out,
         "predictions changed"
     );
 }

@@ -1,6 +1,6 @@
 //! Tables of the format itself, for tensors too small to pay for their own.
 //!
-//! May use: `alphabet`, `difference`, `kernel`, `scale`, `table`. Integer arithmetic only: these
+//! May use: `store_format`, `alphabet`, `difference`, `number`, `scale`, `table`. Integer arithmetic only: these
 //! tables are part of the format.
 
 use std::sync::OnceLock;

@@ -272,6 +272,11 @@ pub fn decode(
             "a prediction has another length than its chunk",
         ));
     }
+    if !model.is_for(prediction) {
+        return Err(Error::corrupt(
+            "a model for predictions is used without one, or the other way round",
+        ));
+    }
     let mut own = Scales::default();
     let mut scales = model.scales();
     let mut fields = Fields::new(coded, "a chunk of coded elements");

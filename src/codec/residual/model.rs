@@ -13,6 +13,7 @@ use super::difference::Difference;
 use super::magnitude::Magnitude;
 use super::number::Number;
 use super::planes::Planes;
+use super::prediction::Prediction;
 use super::scale::Scales;
 
 /// The version of the side information.
@@ -107,6 +108,19 @@ impl Model {
             Kind::Difference(model) => &model.scales,
             Kind::Magnitude(model) => &model.scales,
             Kind::Planes { .. } => &NONE,
+        }
+    }
+
+    /// Whether the model is for chunks with a prediction like this, or for those without one.
+    /// That of integers serves both.
+    pub(super) fn is_for(&self, prediction: Prediction) -> bool {
+        let is_predicted = !matches!(prediction, Prediction::None);
+        match &self.kind {
+            Kind::Builtin(_) | Kind::Difference(_) | Kind::Planes { float: true, .. } => {
+                is_predicted
+            }
+            Kind::Magnitude(_) => !is_predicted,
+            Kind::Planes { float: false, .. } => true,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the first pass over a tensor keeps: sums for the scales and a bounded sample.
 //!
-//! May use: `number`, `prediction`, `scale`. Serves encoders only; sums are floating point.
+//! May use: `kernel`, `number`, `part`, `prediction`, `scale`. Serves encoders only; sums are floating point.
 
 use super::kernel;
 use super::number::Number;

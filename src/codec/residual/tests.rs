@@ -165,6 +165,22 @@ fn chunks_of_one_two_and_more_blocks_come_back() {
 }
 
 #[test]
+fn a_model_serves_only_chunks_with_a_prediction_or_only_those_without() {
+    // More elements than those of tensors that share the built-in tables.
+    let shape = shape(DType::Bf16, 256, 256);
+    let bytes = vec![0x3f; 2 << 16];
+    for (made, used) in [
+        (Prediction::None, Prediction::Same(&bytes)),
+        (Prediction::Same(&bytes), Prediction::None),
+    ] {
+        let (side, coded) = round_trip(shape, Level::Default, &bytes, made);
+        let model = Model::parse(shape, &side).unwrap();
+        let mut out = vec![0; bytes.len()];
+        assert!(decode(&model, 0, &coded, used, &mut out).is_err());
+    }
+}
+
+#[test]
 fn noise_is_never_larger_than_plain_and_a_little() {
     let mut random = Random(3);
     for dtype in TYPES {

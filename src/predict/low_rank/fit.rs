@@ -1,6 +1,6 @@
 //! Finds the factors of a change: a sample of rows, a test on others, one pass over all.
 //!
-//! May use: nothing outside `low_rank`. Must never be asked by a decoder: its sums may differ
+//! May use: `vectors`, and nothing else outside `low_rank`. Must never be asked by a decoder: its sums may differ
 //! between machines, and then only sizes do.
 
 use super::subspace::{Rows, inverted, orthonormalise, rotated};

@@ -88,7 +88,7 @@ fn q8_0(x: &[f32], out: &mut [u8]) {
     let id = inverse(d);
     put_f16(out, d);
     for (to, &v) in out[2..].iter_mut().zip(x) {
-        *to = (round_half_away(v * id) as i8).cast_unsigned();
+        *to = (round_half_away(v * id).clamp(-128, 127) as i8).cast_unsigned();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The block types of ggml with a super-block of 256 elements: scales of scales.
 //!
-//! May use: `store_format`. Must never look further than one super-block.
+//! May use: `store_format`, `float`. Must never look further than one super-block.
 //!
 //! The rules are those of ggml's reference functions (`quantize_row_*_K_ref`, ggml-quants.c,
 //! MIT licence), stated in the specification and written here anew. Sums run over rising

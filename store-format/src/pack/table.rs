@@ -228,6 +228,15 @@ impl<'a> Table<'a> {
         self.ids.is_empty()
     }
 
+    /// Bytes of the table.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        size_of_val(self.fanout)
+            .saturating_add(size_of_val(self.ids))
+            .saturating_add(size_of_val(self.entries))
+            .saturating_add(size_of_val(self.needs))
+    }
+
     /// Checks the whole table: order, fan-out, every entry, every range of needs. `records_end`
     /// is where the table of the pack starts.
     ///
