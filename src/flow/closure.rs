@@ -94,7 +94,7 @@ impl Closure {
 
     /// A chunk and, by the indexes, what every copy of it is predicted from.
     fn chunk(&mut self, reader: &Reader, id: RecordId) {
-        if !self.live.contains(&id) && !self.wholeness.of(reader, &id) {
+        if !self.live.contains(&id) && self.wholeness.depth(reader, &id).is_none() {
             self.missing_chunks.push(id);
         }
         let mut open = vec![id];

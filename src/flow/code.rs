@@ -313,11 +313,10 @@ impl Source<'_> {
     /// One more than the deepest source, if that is within the limit for the chunk.
     fn depth(&self, chunk: ChunkId, view: &View) -> Option<u8> {
         let sources = view.parts.iter().filter(|part| !part.is_zeros());
-        let depth = |id: &ChunkId| {
-            let places = self.writer.txn.reader().places(&(*id).into());
-            places.first().map(|place| place.entry.depth)
-        };
-        let deepest = sources.map(|part| depth(&part.chunk)).max()??;
+        let mut deepest = 0;
+        for part in sources {
+            deepest = deepest.max(self.writer.txn.depth(&part.chunk.into())?);
+        }
         let most = self.writer.txn.depth_max(&chunk.into());
         Some(deepest + 1).filter(|depth| *depth <= most)
     }

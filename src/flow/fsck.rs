@@ -3,12 +3,9 @@
 //! May use: tiers 0 to 4. Changes nothing. Holds: what is damaged is named, with the files of
 //! the versions that are hurt by it; what can be made again is told apart as harmless.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashSet};
 
-use store_format::ids::{ChunkId, CommitId, PackId, RecordId};
-use store_format::limits;
-use store_format::record::RecordHeader;
+use store_format::ids::{CommitId, PackId, RecordId};
 use store_format::reference::Operation;
 
 use crate::error::{Error, Kind, Result};
@@ -20,7 +17,6 @@ use crate::progress::Progress;
 use crate::store::Store;
 use crate::store::check::{ChainState, HurtFile, PackState};
 use crate::store::gc::GcPolicy;
-use crate::store::index::Origin;
 use crate::store::paths;
 use crate::store::read::Reader;
 
@@ -283,7 +279,7 @@ fn condemned(store: &Store, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Every pack by itself: its own bytes, its records, and that no record is its own source.
+/// Every pack by itself: its own bytes and its records.
 fn packs(
     store: &Store,
     reader: &Reader,
@@ -302,21 +298,15 @@ fn packs(
         packs.into_iter().map(|pack| Ok((1 << 20, pack))),
         PACKS_IN_FLIGHT,
         |pack| {
-            let wrong = Mutex::new(Vec::new());
             let state = store.check_pack(&pack, read_data, &mut |header| {
-                if let Some(why) = too_deep(reader, header) {
-                    let mut wrong = wrong.lock().unwrap_or_else(PoisonError::into_inner);
-                    wrong.push((header.id, why));
-                }
                 let record_bytes = header.stored_bytes;
                 progress.advance(record_bytes, record_bytes);
                 progress.check()
             })?;
-            let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
-            Ok((pack, state, wrong))
+            Ok((pack, state))
         },
-        |(pack, state, wrong)| {
-            note_pack(report, pack, state, wrong);
+        |(pack, state)| {
+            note_pack(report, pack, state);
             Ok(())
         },
     )?;
@@ -324,7 +314,7 @@ fn packs(
     Ok(())
 }
 
-fn note_pack(report: &mut Report, pack: PackId, state: PackState, wrong: Vec<(RecordId, String)>) {
+fn note_pack(report: &mut Report, pack: PackId, state: PackState) {
     report.packs += 1;
     report.records += state.records;
     report.bytes += state.bytes;
@@ -333,27 +323,9 @@ fn note_pack(report: &mut Report, pack: PackId, state: PackState, wrong: Vec<(Re
         let path = Some(paths::pack(&pack));
         report.find(Severity::Hurt, What::Pack, path, why);
     }
-    for (id, why) in state.hurt.into_iter().chain(wrong) {
+    for (id, why) in state.hurt {
         report.bad_copy(pack, id, why);
     }
-}
-
-/// The rule of depths (I5): every source has a copy that is less deep than what it predicts.
-fn too_deep(reader: &Reader, header: &RecordHeader) -> Option<String> {
-    let depth = header.recipe.depth;
-    if depth > limits::DEPTH_MAX {
-        return Some(format!("it is {depth} predictions deep"));
-    }
-    let parts = header.recipe.sources.iter().flat_map(|view| &view.parts);
-    let sources: BTreeSet<ChunkId> = parts
-        .filter(|part| !part.is_zeros())
-        .map(|part| part.chunk)
-        .collect();
-    sources.into_iter().find_map(|source| {
-        let places = reader.places(&source.into());
-        let least = places.iter().map(|place| place.entry.depth).min()?;
-        (least >= depth).then(|| format!("its source {source:.12} is not less deep than it"))
-    })
 }
 
 fn indexes(store: &Store, report: &mut Report) -> Result<()> {
@@ -424,49 +396,6 @@ fn roots(store: &Store, reader: &Reader, chain: &ChainState, report: &mut Report
         }
     }
     roots
-}
-
-/// Which chunks can be rebuilt from copies that are not known to be bad.
-#[derive(Default)]
-pub(super) struct Sound {
-    known: HashMap<RecordId, bool>,
-}
-
-impl Sound {
-    /// Whether a chunk has a copy that is sound, sources and all.
-    pub(super) fn is(
-        &mut self,
-        reader: &Reader,
-        bad: &HashSet<(PackId, RecordId)>,
-        id: &RecordId,
-    ) -> bool {
-        self.within(reader, bad, id, 2 * usize::from(limits::DEPTH_MAX))
-    }
-
-    fn within(
-        &mut self,
-        reader: &Reader,
-        bad: &HashSet<(PackId, RecordId)>,
-        id: &RecordId,
-        steps: usize,
-    ) -> bool {
-        if let Some(known) = self.known.get(id) {
-            return *known;
-        }
-        if steps == 0 {
-            return false;
-        }
-        let sound = reader.places(id).iter().any(|place| {
-            let is_bad = match place.origin {
-                Origin::Pack(pack) => bad.contains(&(pack, *id)),
-                Origin::Staged(_) => false,
-            };
-            let mut needs = place.needs.iter();
-            !is_bad && needs.all(|need| self.within(reader, bad, &(*need).into(), steps - 1))
-        });
-        self.known.insert(*id, sound);
-        sound
-    }
 }
 
 /// A failure and its nearest cause in one line.

@@ -13,11 +13,12 @@ use store_format::tree::{Node, Tree};
 
 use crate::error::Result;
 use crate::flow::checkout::IN_FLIGHT;
-use crate::flow::fsck::{Finding, Report, Root, Severity, Sound, What, told, unless_stopped};
+use crate::flow::fsck::{Finding, Report, Root, Severity, What, told, unless_stopped};
 use crate::flow::read::Rebuilder;
 use crate::par::Pool;
 use crate::progress::Progress;
-use crate::store::index::Origin;
+use crate::store::index::{Origin, Place};
+use crate::store::read::Wholeness;
 
 /// What was found on the way through all versions.
 #[derive(Default)]
@@ -40,7 +41,7 @@ pub(super) struct Found {
 struct Walk<'a> {
     rebuilder: &'a Rebuilder,
     report: &'a mut Report,
-    sound: Sound,
+    sound: Wholeness,
     found: Found,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn walk(
     let mut walk = Walk {
         rebuilder,
         report,
-        sound: Sound::default(),
+        sound: Wholeness::default(),
         found: Found::default(),
     };
     let mut open: Vec<_> = roots.iter().rev().map(|root| root.commit).collect();
@@ -178,7 +179,13 @@ impl Walk<'_> {
 
     fn chunk(&mut self, id: RecordId) -> bool {
         let reader = self.rebuilder.reader();
-        let is_sound = self.sound.is(reader, &self.report.bad_copies, &id);
+        let bad = &self.report.bad_copies;
+        let is_bad = |id: &RecordId, place: &Place| match place.origin {
+            Origin::Pack(pack) => bad.contains(&(pack, *id)),
+            Origin::Staged(_) => false,
+        };
+        let depth = self.sound.depth_without(reader, &id, &is_bad);
+        let is_sound = depth.is_some();
         if self.found.chunks.insert(id) && !is_sound {
             let why = if reader.contains(&id) {
                 "no copy of it can be rebuilt"

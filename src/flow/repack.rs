@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use store_format::ids::{ChunkId, PackId, RecordId};
+use store_format::ids::{ChunkId, PackId};
 use store_format::record::{Kind, Part, Predictor, Recipe, View};
 
 use crate::codec::planes::Width;
@@ -24,7 +24,7 @@ use crate::store::gc::GcPolicy;
 use crate::store::gc_plan::Live;
 use crate::store::index::Place;
 use crate::store::pack_read::StoredRecord;
-use crate::store::read::Reader;
+use crate::store::read::{Reader, Wholeness};
 use crate::store::staged::PackSizes;
 use crate::store::txn::Txn;
 
@@ -389,10 +389,8 @@ fn recipe_of(
         && let Some(view) = source
     {
         let parts = view.parts.iter().filter(|part| !part.is_zeros());
-        let depths = parts.filter_map(|part| {
-            let places = reader.places(&RecordId::from(part.chunk));
-            places.first().map(|place| place.entry.depth)
-        });
+        let mut wholeness = Wholeness::default();
+        let depths = parts.filter_map(|part| wholeness.depth(reader, &part.chunk.into()));
         recipe.depth = 1 + depths.max().unwrap_or(0);
         recipe.predictor = Predictor::Base;
         recipe.predictor_parameters = old.predictor_parameters.clone();

@@ -19,7 +19,7 @@ use crate::par::{Budget, Pool};
 use crate::progress::Progress;
 use crate::store::index::{Origin, Place};
 use crate::store::pack_read::StoredRecord;
-use crate::store::read::Reader;
+use crate::store::read::{Reader, Wholeness};
 use crate::store::txn::Txn;
 
 /// How often a transfer that a collection or another writer overtook is planned again.
@@ -30,9 +30,6 @@ const IN_FLIGHT: Budget = Budget {
     bytes_max: 160 << 20,
     count_max: 256,
 };
-
-/// Records behind each other, side chunks included.
-const CHAIN_MAX: usize = 2 * limits::DEPTH_MAX as usize;
 
 /// What is to be transferred.
 #[derive(Debug, Default)]
@@ -65,7 +62,8 @@ pub fn plan(
     let mut planner = Planner {
         from,
         to,
-        here: HashMap::new(),
+        here: Wholeness::default(),
+        there: Wholeness::default(),
         chosen: HashMap::new(),
         seen: HashSet::new(),
         plan: Plan::default(),
@@ -83,8 +81,9 @@ pub fn plan(
 struct Planner<'a> {
     from: &'a Rebuilder,
     to: &'a Reader,
-    /// The least depth at which the other side can rebuild a chunk.
-    here: HashMap<RecordId, Option<u8>>,
+    /// What the other side can rebuild, and what this one can.
+    here: Wholeness,
+    there: Wholeness,
     chosen: HashMap<RecordId, Place>,
     /// Trees, manifests and attachments that were dealt with.
     seen: HashSet<RecordId>,
@@ -202,10 +201,8 @@ impl Planner<'_> {
             if planned.is_some_and(|depth| depth <= depth_max) {
                 continue;
             }
-            if self
-                .depth_here(id, CHAIN_MAX)
-                .is_some_and(|depth| depth <= depth_max)
-            {
+            let here = self.here.depth(self.to, &id);
+            if here.is_some_and(|depth| depth <= depth_max) {
                 continue;
             }
             let place = self.choose(&id, depth_max)?;
@@ -222,9 +219,10 @@ impl Planner<'_> {
 
     /// The shortest copy whose sources the other side has or gets anyway; else the least deep.
     fn choose(&mut self, id: &RecordId, depth_max: u8) -> Result<Place> {
-        let mut places = self.from.reader().places(id);
+        let reader = self.from.reader();
+        let mut places = reader.places(id);
         // A record without depth needs side chunks only, and those need nothing: this ends.
-        places.retain(|place| place.entry.depth <= depth_max);
+        places.retain(|place| place.entry.depth <= depth_max && self.there.holds(reader, place));
         if places.len() > 1 {
             let ready: Vec<_> = places.iter().map(|place| self.is_ready(place)).collect();
             let ready = places.iter().zip(ready).filter(|(_, ready)| *ready);
@@ -241,30 +239,9 @@ impl Planner<'_> {
             let id = RecordId::from(*need);
             let planned = self.chosen.get(&id).map(|place| place.entry.depth);
             planned
-                .or_else(|| self.depth_here(id, CHAIN_MAX))
+                .or_else(|| self.here.depth(self.to, &id))
                 .is_some_and(|depth| depth <= below)
         })
-    }
-
-    /// The least depth of a copy that the other side can rebuild.
-    fn depth_here(&mut self, id: RecordId, steps: usize) -> Option<u8> {
-        if let Some(depth) = self.here.get(&id) {
-            return *depth;
-        }
-        self.here.insert(id, None); // an index that lies may go in a circle, or on and on
-        let steps = steps.checked_sub(1)?;
-        let places = self.to.places(&id);
-        let whole = places.iter().find(|place| {
-            let below = place.entry.depth.saturating_sub(1);
-            let mut needs = place.needs.iter();
-            needs.all(|need| {
-                let depth = self.depth_here(RecordId::from(*need), steps);
-                depth.is_some_and(|depth| depth <= below)
-            })
-        });
-        let depth = whole.map(|place| place.entry.depth);
-        self.here.insert(id, depth);
-        depth
     }
 
     fn finish(mut self) -> Plan {

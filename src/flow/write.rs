@@ -120,8 +120,13 @@ fn append(writer: &Writer<'_>, done: Done, written: &mut Written) -> Result<()> 
         return Ok(());
     }
     let mut coded = 0;
-    for record in record.sides.into_iter().chain([record.chunk]) {
-        if !writer.txn.contains(&record.id.into()) {
+    let sides = record.sides.into_iter().map(|side| (side, true));
+    for (record, is_side) in sides.chain([(record.chunk, false)]) {
+        let is_there = match is_side {
+            true => writer.txn.contains_side(&record.id.into()),
+            false => writer.txn.contains(&record.id.into()),
+        };
+        if !is_there {
             let Record {
                 id,
                 recipe,

@@ -5,7 +5,7 @@
 //! collection's, and then what it needs is marked, or after it, and then its writer has seen the
 //! new epoch and looked for what it needs again. Clocks only protect readers.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use store_format::ids::{CommitId, PackId, RecordId};
@@ -487,33 +487,32 @@ fn needed_packs(
 ) -> Condemned {
     let mut needed = Condemned::new();
     let mut wholeness = Wholeness::default();
-    let mut next: Vec<_> = live.iter().copied().collect();
-    let mut seen: HashSet<RecordId> = live.clone();
-    while let Some(id) = next.pop() {
+    let mut next: Vec<_> = live.iter().map(|id| (*id, false)).collect();
+    // What was looked at, and whether as what makes something whole that else is not: then every
+    // copy of it counts, for the one that stays may lie too deep.
+    let mut seen: HashMap<RecordId, bool> = next.iter().copied().collect();
+    while let Some((id, is_wanted)) = next.pop() {
         let copies = staying.view.places(&id);
         let in_going = |place: &Place| match place.origin {
             Origin::Pack(pack) if going.contains(&pack) => Some(pack),
             _ => None,
         };
         let packs: Vec<_> = copies.iter().filter_map(in_going).collect();
-        let whole = wholeness.of(staying, &id);
-        let spared = whole && (packs.is_empty() || can_read(shared, staying, &id));
+        let is_whole = !is_wanted && wholeness.depth(staying, &id).is_some();
+        let spared = is_whole && (packs.is_empty() || can_read(shared, staying, &id));
         if !spared {
             needed.extend(packs);
         }
         // What any copy that stays needs is looked at too: it is what makes the copy whole.
-        for need in staying.places(&id).iter().flat_map(|place| &place.needs) {
+        let left = staying.places(&id);
+        let behind = if is_whole { &left } else { &copies };
+        for need in behind.iter().flat_map(|place| &place.needs) {
             let need = RecordId::from(*need);
-            if seen.insert(need) {
-                next.push(need);
+            let before = seen.get(&need).copied();
+            if before.is_none_or(|before| !is_whole && !before) {
+                seen.insert(need, !is_whole);
+                next.push((need, !is_whole));
             }
-        }
-        if !whole {
-            let all = copies.iter().flat_map(|place| &place.needs);
-            next.extend(
-                all.map(|need| RecordId::from(*need))
-                    .filter(|n| seen.insert(*n)),
-            );
         }
     }
     needed

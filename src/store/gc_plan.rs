@@ -117,10 +117,8 @@ pub(super) fn keep(
 }
 
 fn first_whole(reader: &Reader, wholeness: &mut Wholeness, id: &RecordId) -> Option<Place> {
-    reader.places(id).into_iter().find(|place| {
-        let mut needs = place.needs.iter();
-        needs.all(|need| wholeness.of(reader, &RecordId::from(*need)))
-    })
+    let mut places = reader.places(id).into_iter();
+    places.find(|place| wholeness.holds(reader, place))
 }
 
 fn total_bytes(reader: &Reader, pack: &PackId) -> Result<u64> {

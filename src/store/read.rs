@@ -3,7 +3,7 @@
 //! May use: `error`, `store::{index, leases, pack_read, staged}`. Never decodes a record: that
 //! needs predictors and codings, which stand above.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use store_format::ids::RecordId;
@@ -16,9 +16,6 @@ use crate::store::index::{Origin, Place, View};
 use crate::store::leases::Condemned;
 use crate::store::pack_read::StoredRecord;
 use crate::store::staged::Staged;
-
-/// Records behind each other, side chunks included: bounds the walk over an index that lies.
-const CHAIN_MAX: usize = 2 * limits::DEPTH_MAX as usize;
 
 /// Records by id, from any thread. What is published later is found all the same; what a
 /// transaction has appended is found by its own reader only.
@@ -112,48 +109,86 @@ impl Reader {
         }
     }
 
-    /// Whether a record can be rebuilt from what is here: a copy whose sources and side chunks
-    /// can be rebuilt in turn.
+    /// Whether a record can be rebuilt from what is here.
     #[must_use]
     pub fn is_whole(&self, id: &RecordId) -> bool {
-        Wholeness::default().of(self, id)
+        Wholeness::default().depth(self, id).is_some()
     }
 }
 
-/// Which records were found whole, to ask about many.
+/// At which depths records can be rebuilt from what is here, to ask about many.
+///
+/// A copy can be rebuilt where all that it needs can be rebuilt at a lesser depth, which is how
+/// readers go: so every walk ends. A copy of depth 0 needs at most side chunks, and those must
+/// need nothing.
 #[derive(Default)]
 pub struct Wholeness {
-    /// Records that can be rebuilt.
-    pub whole: HashSet<RecordId>,
-    /// Records that are being looked at, or were found not whole meanwhile: that ends cycles.
-    /// Forgotten after each question, since only those being looked at made some of them so.
-    other: HashSet<RecordId>,
+    known: HashMap<RecordId, Known>,
+}
+
+/// What is known of the copies of a record that are at most so deep.
+#[derive(Clone, Copy)]
+struct Known {
+    looked_at: u8,
+    /// The least depth of a copy that can be rebuilt.
+    least: Option<u8>,
 }
 
 impl Wholeness {
-    /// Whether a record can be rebuilt. What is appended or published between two questions may
-    /// be missed, never the other way round.
-    pub fn of(&mut self, reader: &Reader, id: &RecordId) -> bool {
-        let whole = self.within(reader, id, CHAIN_MAX);
-        self.other.clear();
-        whole
+    /// The least depth of a copy of a record that can be rebuilt; nothing where there is none.
+    /// What is appended or published between two questions may be missed, never the other way
+    /// round.
+    pub fn depth(&mut self, reader: &Reader, id: &RecordId) -> Option<u8> {
+        self.depth_without(reader, id, &|_, _| false)
     }
 
-    fn within(&mut self, reader: &Reader, id: &RecordId, steps: usize) -> bool {
-        if self.whole.contains(id) {
-            return true;
+    /// As [`Wholeness::depth`], where some copies are known to be bad. What is found bad
+    /// later is not asked about again.
+    pub fn depth_without(&mut self, reader: &Reader, id: &RecordId, is_bad: IsBad) -> Option<u8> {
+        self.within(reader, id, limits::DEPTH_MAX, is_bad)
+    }
+
+    /// Whether this copy of a record can be rebuilt.
+    pub fn holds(&mut self, reader: &Reader, place: &Place) -> bool {
+        self.holds_without(reader, place, &|_, _| false)
+    }
+
+    fn holds_without(&mut self, reader: &Reader, place: &Place, is_bad: IsBad) -> bool {
+        let below = place.entry.depth.checked_sub(1);
+        place.needs.iter().all(|need| {
+            let need = RecordId::from(*need);
+            match below {
+                Some(below) => self.within(reader, &need, below, is_bad).is_some(),
+                None => {
+                    let mut copies = reader.places(&need).into_iter();
+                    copies.any(|copy| copy.needs.is_empty() && !is_bad(&need, &copy))
+                }
+            }
+        })
+    }
+
+    /// As [`Wholeness::depth_without`], of copies that are at most so deep.
+    fn within(&mut self, reader: &Reader, id: &RecordId, most: u8, is_bad: IsBad) -> Option<u8> {
+        let known = self.known.get(id).copied();
+        match known {
+            Some(known) if known.least.is_some() || known.looked_at >= most => {
+                return known.least.filter(|least| *least <= most);
+            }
+            Some(_) | None => {}
         }
-        if steps == 0 || !self.other.insert(*id) {
-            return false;
-        }
-        let whole = reader.places(id).iter().any(|place| {
-            let mut needs = place.needs.iter();
-            needs.all(|need| self.within(reader, &RecordId::from(*need), steps - 1))
-        });
-        if whole {
-            self.other.remove(id);
-            self.whole.insert(*id);
-        }
-        whole
+        let fresh = |depth: u8| known.is_none_or(|known| depth > known.looked_at);
+        let mut places = reader.places(id);
+        places.retain(|place| place.entry.depth <= most && fresh(place.entry.depth));
+        places.sort_by_key(|place| place.entry.depth); // what is staged stands first
+        let whole = places
+            .iter()
+            .find(|place| !is_bad(id, place) && self.holds_without(reader, place, is_bad));
+        let least = whole.map(|place| place.entry.depth);
+        let looked_at = most;
+        self.known.insert(*id, Known { looked_at, least });
+        least
     }
 }
+
+/// Whether a copy of a record is of no use.
+pub type IsBad<'a> = &'a dyn Fn(&RecordId, &Place) -> bool;

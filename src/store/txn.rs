@@ -3,7 +3,7 @@
 //! May use: `error`, `store::{advance, files, index, leases, lost, read, staged}`. Depends on nothing
 //! that a collection may have taken: what was found here is looked for again before the end.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,8 +48,9 @@ pub struct Txn {
     /// How many full packs have their names.
     kept_packs: AtomicUsize,
     lost: Lost,
-    /// What was found in the store and is depended on.
-    found: Mutex<HashSet<RecordId>>,
+    /// What was found in the store and is depended on, and the least depth at which it can be
+    /// rebuilt.
+    found: Mutex<HashMap<RecordId, u8>>,
 }
 
 impl Txn {
@@ -116,25 +117,44 @@ impl Txn {
     /// transaction.
     #[must_use]
     pub fn held(&self, id: &RecordId) -> bool {
-        if self.lock_found().contains(id) {
-            return true;
+        self.held_depth(id).is_some()
+    }
+
+    fn held_depth(&self, id: &RecordId) -> Option<u8> {
+        if let Some(depth) = self.lock_found().get(id) {
+            return Some(*depth);
         }
         let published = Reader {
             staged: None,
             ..self.reader.clone()
         };
-        let mut wholeness = Wholeness::default();
-        let whole = wholeness.of(&published, id);
-        self.lock_found().extend(wholeness.whole);
-        whole
+        let depth = Wholeness::default().depth(&published, id)?;
+        self.lock_found().insert(*id, depth);
+        Some(depth)
     }
 
-    /// How deep a record may be stored: copies of it that are here but hurt, or were given up by a
-    /// repair, may be sources of others, which must stay deeper than it.
+    /// The least depth at which a record can be rebuilt from what is held and was appended: what
+    /// is predicted from it must be stored deeper. The transaction depends on it from now on.
+    #[must_use]
+    pub fn depth(&self, id: &RecordId) -> Option<u8> {
+        let staged = self.staged.place(id).map(|place| place.entry.depth);
+        staged.into_iter().chain(self.held_depth(id)).min()
+    }
+
+    /// Whether a chunk need not be appended as side information, which must need nothing itself.
+    #[must_use]
+    pub fn contains_side(&self, id: &RecordId) -> bool {
+        let is_bare = |place: &Place| place.needs.is_empty();
+        self.contains(id) && self.reader.places(id).iter().any(is_bare)
+    }
+
+    /// How deep a record may be stored: copies of it that are here but hurt or condemned, or were
+    /// given up by a repair, may be sources of others, which must stay deeper than it.
     #[must_use]
     pub fn depth_max(&self, id: &RecordId) -> u8 {
-        let places = self.reader.places(id);
-        let depths = places.iter().map(|place| place.entry.depth);
+        let places = self.reader.view().places(id).into_iter();
+        let places = places.chain(self.staged.place(id));
+        let depths = places.map(|place| place.entry.depth);
         let least = depths.chain(self.lost.depth(id)).min();
         least.unwrap_or(limits::DEPTH_MAX)
     }
@@ -283,10 +303,16 @@ impl Txn {
     /// What appended records need and neither the transaction nor the store has.
     fn missing_here(&self) -> Vec<RecordId> {
         let places = self.staged.places();
-        let needs = places.iter().flat_map(|place| &place.needs);
+        let needs = places.iter().flat_map(|place| {
+            let below = place.entry.depth.saturating_sub(1);
+            let needs = place.needs.iter();
+            needs.map(move |need| (RecordId::from(*need), below))
+        });
+        let is_missing =
+            |need: &RecordId, below| self.depth(need).is_none_or(|depth| depth > below);
         let mut missing: Vec<_> = needs
-            .map(|need| RecordId::from(*need))
-            .filter(|need| !self.contains(need))
+            .filter(|(need, below)| is_missing(need, *below))
+            .map(|(need, _)| need)
             .take(MISSING_MAX)
             .collect();
         missing.sort_unstable();
@@ -323,8 +349,11 @@ impl Txn {
         };
         let found = self.lock_found();
         let mut wholeness = Wholeness::default();
-        let gone = found.iter().filter(|id| !wholeness.of(&left, id));
-        let missing: Vec<_> = gone.take(MISSING_MAX).copied().collect();
+        let gone = found.iter().filter(|(id, depth)| {
+            let left = wholeness.depth(&left, id);
+            left.is_none_or(|left| left > **depth)
+        });
+        let missing: Vec<_> = gone.take(MISSING_MAX).map(|(id, _)| *id).collect();
         match closure {
             Some(closure) if missing.is_empty() => closure(&left),
             _ => Ok(missing),
@@ -361,7 +390,7 @@ impl Txn {
         Ok(())
     }
 
-    fn lock_found(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+    fn lock_found(&self) -> MutexGuard<'_, HashMap<RecordId, u8>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use store_format::ids::ChunkId;
+use store_format::ids::{ChunkId, RecordId};
 use store_format::pack::Index;
 
 use super::support::*;
@@ -13,6 +13,7 @@ use crate::error::Kind;
 use crate::store::Store;
 use crate::store::advance::Outcome;
 use crate::store::host::Host;
+use crate::store::index::Origin;
 use crate::store::paths;
 use crate::store::staged::PackSizes;
 
@@ -315,4 +316,34 @@ fn a_store_that_was_half_made_is_made_again() {
         commit(&store, "heads/main", &[b"one"])
             .unwrap_or_else(|error| panic!("{} {crash:?} {error:?}", disk.change(prefix)));
     }
+}
+
+#[test]
+fn a_record_whose_source_came_back_deeper_is_not_whole_and_is_stored_again() {
+    let (disk, store) = store();
+    commit(&store, "heads/first", &[b"one"]).unwrap();
+    let one = ChunkId::of(b"one").into();
+    let place = store.reader().unwrap().places(&one).remove(0);
+    let txn = store.begin().unwrap();
+    let two = put_on(&txn, b"two", b"one", 1).unwrap();
+    let head = put_commit(&txn, &[two], None).unwrap();
+    let deed = moves("heads/main", None, Some(head));
+    txn.publish(&deed, None).unwrap().done().unwrap();
+    // The source goes, as after a collection when nothing live needed it, and comes back deeper.
+    let Origin::Pack(pack) = place.origin else {
+        panic!("it was published");
+    };
+    disk.remove(&paths::index(&pack)).unwrap();
+    disk.remove(&paths::pack(&pack)).unwrap();
+    let store = open(&disk).unwrap();
+    let txn = store.begin().unwrap();
+    put(&txn, b"six").unwrap();
+    put_on(&txn, b"one", b"six", 1).unwrap();
+    assert_eq!(txn.depth(&one), Some(1));
+    let two = RecordId::from(two);
+    assert!(!txn.contains(&two) && !txn.reader().is_whole(&two));
+    // A copy of it is here at depth 1, from which others may be predicted: no deeper, then.
+    assert_eq!(txn.depth_max(&two), 1);
+    put_on(&txn, b"two", b"six", 1).unwrap();
+    assert!(txn.contains(&two) && txn.reader().is_whole(&two));
 }
