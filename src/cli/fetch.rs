@@ -75,6 +75,7 @@ pub(super) fn run(context: &Context, args: &FetchArgs) -> Result<()> {
         under: Under::Remote(&far.name),
         signature: signature(context)?,
         verb: "fetch",
+        heal: args.heal,
         dry_run: args.dry_run,
     };
     let report = fetch::fetch(

@@ -116,7 +116,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     Err(match (args.dry_run, is_lost) {
         (true, _) => error.hint("sparse repair"),
         (false, true) => error.hint(
-            "commit the same files again, or fetch them from a remote: what is lost heals then",
+            "what is lost heals where the same files are committed again, or by: sparse fetch --heal REMOTE",
         ),
         (false, false) => error.hint("sparse fsck tells what is left"),
     })

@@ -90,6 +90,7 @@ pub fn clone(
         },
         signature: request.signature.clone(),
         verb: "clone",
+        heal: false,
         dry_run: false,
     };
     let fetched = fetch::fetch(near, far, pool, &fetch, progress)?;

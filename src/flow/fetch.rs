@@ -51,6 +51,9 @@ pub struct Request<'a> {
     pub signature: Signature,
     /// The verb, as typed.
     pub verb: &'a str,
+    /// Take nothing as complete that is here: what is missing of any version comes again, where
+    /// the other side has it.
+    pub heal: bool,
     /// Stop before anything is transferred.
     pub dry_run: bool,
 }
@@ -153,13 +156,19 @@ fn try_fetch(
     )?;
     let rebuilder = Rebuilder::new(reader.clone());
     let tips = ours.references.iter().map(|reference| reference.commit);
-    let complete = ancestry::behind(&rebuilder, tips)?;
+    let complete = match request.heal {
+        true => HashSet::new(),
+        false => ancestry::behind(&rebuilder, tips.clone())?,
+    };
 
     let mut refs = selected(&theirs, &ours, request)?;
     let notes = (ours.get(NOTES), theirs.get(NOTES));
     let standing = unite::standing(&rebuilder, &from, notes.0, notes.1)?;
     let mut wanted: Vec<_> = refs.iter().map(|moved| moved.new).collect();
     wanted.extend(notes.1.filter(|_| standing != Standing::Behind));
+    if request.heal {
+        wanted.extend(tips.filter(|tip| from.reader().contains(&(*tip).into())));
+    }
     progress.begin("looking", None);
     let plan = transfer::plan(&from, &rebuilder, &reader, &wanted, &complete, progress);
     let plan = plan.map_err(gone)?;
@@ -193,7 +202,7 @@ fn try_fetch(
         });
     }
     report.received_bytes = txn.seal()?;
-    if changes.is_empty() {
+    if changes.is_empty() && report.received_bytes == 0 {
         return Ok((None, report));
     }
     let outcome = publish(txn, changes, request)?;

@@ -67,6 +67,7 @@ pub fn pull(
             under: Under::Remote(request.remote),
             signature: request.signature.clone(),
             verb: "pull",
+            heal: false,
             dry_run: false,
         },
         progress,

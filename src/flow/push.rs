@@ -108,6 +108,7 @@ fn take_notes(
         under: Under::Branches,
         signature: request.signature.clone(),
         verb: "push",
+        heal: false,
         dry_run: false,
     };
     fetch::fetch(near, far, pool, &request, progress).map(|_| ())

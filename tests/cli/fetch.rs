@@ -1,5 +1,8 @@
 //! `sparse fetch`.
 
+use std::fs;
+use std::path::PathBuf;
+
 use crate::Sandbox;
 use crate::sharing::{commit, two_stores, without_sizes, write};
 
@@ -56,18 +59,53 @@ fn a_damaged_pack_over_there_is_refused() {
 
 /// Turns bits all over each pack.
 fn damage_packs(sandbox: &Sandbox) {
-    let packs = sandbox.path().join("team/packs");
-    for shard in std::fs::read_dir(packs).unwrap() {
-        for file in std::fs::read_dir(shard.unwrap().path()).unwrap() {
-            let path = file.unwrap().path();
-            if path.extension().is_some_and(|end| end == "pack") {
-                let mut bytes = std::fs::read(&path).unwrap();
-                for at in (64..bytes.len() / 2).step_by(16) {
-                    bytes[at] ^= 4;
-                }
-                std::fs::remove_file(&path).unwrap();
-                std::fs::write(&path, bytes).unwrap();
-            }
+    for path in packs_of(sandbox, "team/packs") {
+        let mut bytes = fs::read(&path).unwrap();
+        for at in (64..bytes.len() / 2).step_by(16) {
+            bytes[at] ^= 4;
         }
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
     }
+}
+
+/// The packs below a folder.
+fn packs_of(sandbox: &Sandbox, packs: &str) -> Vec<PathBuf> {
+    let shards = fs::read_dir(sandbox.path().join(packs)).unwrap();
+    let files = shards.flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap());
+    files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "pack"))
+        .collect()
+}
+
+#[test]
+fn what_is_missing_here_comes_again() {
+    let sandbox = two_stores();
+    let numbers = (0..5000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string());
+    write(&sandbox, "a/x.txt", &numbers.collect::<String>());
+    commit(&sandbox, "a");
+    sandbox.ok(&["-C", "a", "push", "../team"]);
+    sandbox.ok(&["init", "b"]);
+    sandbox.ok(&["-C", "b", "remote", "add", "team", "../team"]);
+    sandbox.ok(&["-C", "b", "fetch"]);
+    let mut packs = packs_of(&sandbox, "b/.sparse/packs");
+    packs.sort_by_key(|pack| fs::metadata(pack).expect("a pack").len());
+    // All of them: then not even the commits are here, and no reference moves.
+    packs
+        .iter()
+        .for_each(|pack| fs::remove_file(pack).expect("it goes"));
+    sandbox.ok(&["-C", "b", "fetch"]);
+    sandbox.ok(&["-C", "b", "fsck", "--read-data"]);
+    // The chunks alone: a fetch believes the commits that it sees, unless it is told to look.
+    let packs = packs_of(&sandbox, "b/.sparse/packs");
+    let largest = packs
+        .iter()
+        .max_by_key(|pack| fs::metadata(pack).expect("a pack").len());
+    fs::remove_file(largest.expect("a pack")).expect("it goes");
+    assert_eq!(sandbox.run(&["-C", "b", "fsck"]).code, 6);
+    assert!(sandbox.ok(&["-C", "b", "fetch"]).contains(" 0 B received"));
+    let healed = sandbox.ok(&["-C", "b", "fetch", "--heal"]);
+    assert!(!healed.contains(" 0 B received"), "{healed}");
+    sandbox.ok(&["-C", "b", "fsck", "--read-data"]);
 }

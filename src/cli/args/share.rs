@@ -63,7 +63,8 @@ pub struct PushArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   $ sparse fetch
-  $ sparse fetch origin main")]
+  $ sparse fetch origin main
+  $ sparse fetch --heal ../mirror")]
 pub struct FetchArgs {
     /// The name of a remote, or a path or address
     #[arg(value_name = "REMOTE")]
@@ -71,6 +72,9 @@ pub struct FetchArgs {
     /// Branches and tags; all if not given
     #[arg(value_name = "REF")]
     pub refs: Vec<String>,
+    /// Look at every version that is here, and take again what is missing of it
+    #[arg(long)]
+    pub heal: bool,
     /// Change nothing, say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,

@@ -134,6 +134,7 @@ fn fetch(near: &Store, far: &Store) -> Result<fetch::Report> {
         under: Under::Remote("team"),
         signature: signature(),
         verb: "fetch",
+        heal: false,
         dry_run: false,
     };
     fetch::fetch(near, far, &pool(), &request, &Silent)
