@@ -4,6 +4,7 @@
 //! May use: tiers 0 to 4. Appends nothing. Holds: a coded chunk that does not decode to its bytes
 //! is an error here, never a record; it is never longer than its plain coding.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use store_format::dtype::DType;
@@ -19,11 +20,12 @@ use crate::codec::{self, Coded, Elements, Level};
 use crate::error::{Error, Kind, Result};
 use crate::flow::approach::{self, Approach, Planned};
 use crate::flow::predicted::{self, Predicted};
-use crate::flow::read::Rebuilder;
+use crate::flow::read::{DECODED_BYTES_MAX, Rebuilder};
 use crate::flow::survey::{Seen, SharedModel, Survey};
 use crate::layout::{Parsed, cut};
 use crate::par::Pool;
 use crate::progress::Progress;
+use crate::store::read::Wholeness;
 use crate::store::txn::Txn;
 
 /// Bytes of a chunk by which plain coding is judged.
@@ -310,12 +312,22 @@ impl Source<'_> {
         }
     }
 
-    /// One more than the deepest source, if that is within the limit for the chunk.
+    /// One more than the deepest source, if that is within the limit for the chunk and a reader
+    /// would take it.
     fn depth(&self, chunk: ChunkId, view: &View) -> Option<u8> {
         let sources = view.parts.iter().filter(|part| !part.is_zeros());
-        let mut deepest = 0;
-        for part in sources {
-            deepest = deepest.max(self.writer.txn.depth(&part.chunk.into())?);
+        let mut wholeness = Wholeness::default();
+        let (mut deepest, mut bytes) = (0, 0_u64);
+        let sources: BTreeSet<ChunkId> = sources.map(|part| part.chunk).collect();
+        for source in sources {
+            let id = source.into();
+            let effort = wholeness.effort(self.writer.txn.reader(), &id)?;
+            deepest = deepest.max(self.writer.txn.depth(&id)?);
+            bytes = bytes.saturating_add(effort.bytes);
+        }
+        // Far from what a reader refuses.
+        if bytes > DECODED_BYTES_MAX / 4 {
+            return None;
         }
         let most = self.writer.txn.depth_max(&chunk.into());
         Some(deepest + 1).filter(|depth| *depth <= most)

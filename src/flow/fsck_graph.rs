@@ -184,8 +184,8 @@ impl Walk<'_> {
             Origin::Pack(pack) => bad.contains(&(pack, *id)),
             Origin::Staged(_) => false,
         };
-        let depth = self.sound.depth_without(reader, &id, &is_bad);
-        let is_sound = depth.is_some();
+        let effort = self.sound.effort_without(reader, &id, &is_bad);
+        let is_sound = effort.is_some();
         if self.found.chunks.insert(id) && !is_sound {
             let why = if reader.contains(&id) {
                 "no copy of it can be rebuilt"

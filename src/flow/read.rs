@@ -4,7 +4,9 @@
 //! Holds: every copy of a chunk is tried, the one of least depth first, before a chunk is called
 //! damaged; memory is bounded by the cache and the chunks in work.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store_format::commit::{Attachment, Commit};
@@ -73,7 +75,7 @@ impl Rebuilder {
     /// # Errors
     /// `NotFound` where no copy is here, `Corrupt` where no copy can be rebuilt.
     pub fn chunk(&self, id: &ChunkId) -> Result<Verified> {
-        self.rebuild(id, limits::DEPTH_MAX)
+        self.rebuild(id, &Bound::new())
     }
 
     /// The plain bytes of a chunk that others will need too.
@@ -81,7 +83,7 @@ impl Rebuilder {
     /// # Errors
     /// As [`Rebuilder::chunk`].
     pub fn source(&self, id: &ChunkId) -> Result<Arc<Verified>> {
-        self.kept_source(id, limits::DEPTH_MAX)
+        self.kept_source(id, &Bound::new())
     }
 
     /// The bytes of a view, read from its chunks.
@@ -97,7 +99,7 @@ impl Rebuilder {
     /// # Errors
     /// As [`Rebuilder::view`].
     pub fn pieces(&self, view: &View) -> Result<Pieces> {
-        self.read_views(std::slice::from_ref(view), limits::DEPTH_MAX)
+        self.read_views(std::slice::from_ref(view), &Bound::new())
     }
 
     /// An object, checked against its id.
@@ -125,7 +127,7 @@ impl Rebuilder {
         let id = *record.header.id.as_bytes();
         let checked = match record.header.kind {
             Kind::Chunk => self
-                .decode(&ChunkId::from_bytes(id), record, limits::DEPTH_MAX)
+                .decode(&ChunkId::from_bytes(id), record, &Bound::new())
                 .map(|_| ()),
             Kind::Manifest => check_object::<Manifest>(&ManifestId::from_bytes(id), record),
             Kind::Tree => check_object::<Tree>(&TreeId::from_bytes(id), record),
@@ -138,15 +140,16 @@ impl Rebuilder {
         })
     }
 
-    fn rebuild(&self, id: &ChunkId, depth_max: u8) -> Result<Verified> {
+    fn rebuild(&self, id: &ChunkId, bound: &Bound) -> Result<Verified> {
         self.first_whole(&(*id).into(), "chunk", |record| {
-            self.decode(id, record, depth_max)
+            self.decode(id, record, bound)
         })
     }
 
-    fn decode(&self, id: &ChunkId, record: &StoredRecord, depth_max: u8) -> Result<Verified> {
+    fn decode(&self, id: &ChunkId, record: &StoredRecord, bound: &Bound) -> Result<Verified> {
         let recipe = &record.header.recipe;
-        let predicted = self.predict(recipe, record.header.plain_bytes, depth_max)?;
+        bound.take(record.header.plain_bytes)?;
+        let predicted = self.predict(recipe, record.header.plain_bytes, bound)?;
         let model = self.model(recipe)?;
         let plain = codec::decode(
             recipe,
@@ -195,12 +198,12 @@ impl Rebuilder {
     /// # Errors
     /// As [`Rebuilder::chunk`]; a recipe that makes no sense.
     pub fn predicted(&self, recipe: &Recipe, plain_bytes: u64) -> Result<Predicted> {
-        self.predict(recipe, plain_bytes, limits::DEPTH_MAX)
+        self.predict(recipe, plain_bytes, &Bound::new())
     }
 
-    fn predict(&self, recipe: &Recipe, plain_bytes: u64, depth_max: u8) -> Result<Predicted> {
+    fn predict(&self, recipe: &Recipe, plain_bytes: u64, bound: &Bound) -> Result<Predicted> {
         // Depth falls with every step, so a chain ends whatever the records say.
-        if recipe.depth > depth_max {
+        if recipe.depth > bound.depth {
             return Err(Error::corrupt(
                 "a source is not less deep than what it predicts",
             ));
@@ -214,7 +217,7 @@ impl Rebuilder {
                 if view.bytes() != Some(plain_bytes) {
                     return Err(Error::corrupt("a base is as long as what it predicts"));
                 }
-                let base = self.read_views(&recipe.sources, recipe.depth - 1)?;
+                let base = self.read_views(&recipe.sources, &bound.below(recipe.depth))?;
                 Ok(Predicted::Bytes(base.joined()))
             }
             Predictor::LowRank
@@ -233,7 +236,7 @@ impl Rebuilder {
                         return Err(Error::corrupt("a recipe's target is of the coding's type"));
                     }
                 }
-                let sources = self.read_views(&recipe.sources, recipe.depth - 1)?;
+                let sources = self.read_views(&recipe.sources, &bound.below(recipe.depth))?;
                 predicted::predict(&tensor, first, &sources, plain_bytes, recipe.coding)
             }
             Predictor::Rows => {
@@ -330,7 +333,7 @@ impl Rebuilder {
         })
     }
 
-    fn read_views(&self, views: &[View], depth_max: u8) -> Result<Pieces> {
+    fn read_views(&self, views: &[View], bound: &Bound) -> Result<Pieces> {
         let mut pieces = Pieces::default();
         for view in views {
             let total = view.bytes();
@@ -342,7 +345,7 @@ impl Rebuilder {
                     pieces.add_zeros(size(part.bytes)?);
                     continue;
                 }
-                let source = self.kept_source(&part.chunk, depth_max)?;
+                let source = self.kept_source(&part.chunk, bound)?;
                 let start = size(part.start)?;
                 let range = start.checked_add(size(part.bytes)?).map(|end| start..end);
                 if !range.is_some_and(|range| pieces.add(source, range)) {
@@ -353,17 +356,56 @@ impl Rebuilder {
         Ok(pieces)
     }
 
-    fn kept_source(&self, id: &ChunkId, depth_max: u8) -> Result<Arc<Verified>> {
+    fn kept_source(&self, id: &ChunkId, bound: &Bound) -> Result<Arc<Verified>> {
         if let Some(kept) = self.kept().get(id) {
             return Ok(kept);
         }
-        let source = Arc::new(self.rebuild(id, depth_max)?);
+        let source = Arc::new(self.rebuild(id, bound)?);
         self.kept().put(Arc::clone(&source));
         Ok(source)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Plain bytes that are decoded for one chunk at most, sources and their sources counted as often
+/// as they are decoded. Honest versions take a small part of it (eight merges of three on top of
+/// each other: 13 GiB where no source is kept); a hostile one could go on for weeks.
+pub const DECODED_BYTES_MAX: u64 = 32 << 30;
+
+/// What may still be done to rebuild one chunk.
+struct Bound {
+    /// The greatest depth of a record.
+    depth: u8,
+    /// Plain bytes, of all steps together.
+    bytes: Rc<Cell<u64>>,
+}
+
+impl Bound {
+    fn new() -> Self {
+        Self {
+            depth: limits::DEPTH_MAX,
+            bytes: Rc::new(Cell::new(DECODED_BYTES_MAX)),
+        }
+    }
+
+    /// For the sources of a record of this depth, which is not 0.
+    fn below(&self, depth: u8) -> Self {
+        Self {
+            depth: depth - 1,
+            bytes: Rc::clone(&self.bytes),
+        }
+    }
+
+    fn take(&self, bytes: u64) -> Result<()> {
+        let left = self.bytes.get().checked_sub(bytes);
+        self.bytes.set(left.ok_or_else(|| {
+            Error::corrupt("too much would have to be decoded for one chunk")
+                .because("its sources are predicted from too many others")
+        })?);
+        Ok(())
     }
 }
 
@@ -439,5 +481,22 @@ impl Kept {
                 self.bytes -= source.bytes().len() as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind as ErrorKind;
+
+    #[test]
+    fn what_is_decoded_for_one_chunk_is_bounded_over_all_its_sources() {
+        let whole = Bound::new();
+        let below = whole.below(8).below(7);
+        assert_eq!(below.depth, 6);
+        below.take(DECODED_BYTES_MAX - 1).unwrap();
+        assert_eq!(whole.take(2).unwrap_err().kind(), ErrorKind::Corrupt);
+        whole.take(1).unwrap();
+        assert!(below.take(1).is_err());
     }
 }

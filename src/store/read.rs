@@ -130,8 +130,18 @@ pub struct Wholeness {
 #[derive(Clone, Copy)]
 struct Known {
     looked_at: u8,
-    /// The least depth of a copy that can be rebuilt.
-    least: Option<u8>,
+    /// The copy of the least depth that can be rebuilt.
+    least: Option<Effort>,
+}
+
+/// What it takes to rebuild a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// The depth of its copy.
+    pub depth: u8,
+    /// Plain bytes that are decoded, those of its sources and of theirs counted as often as they
+    /// are named.
+    pub bytes: u64,
 }
 
 impl Wholeness {
@@ -139,40 +149,61 @@ impl Wholeness {
     /// What is appended or published between two questions may be missed, never the other way
     /// round.
     pub fn depth(&mut self, reader: &Reader, id: &RecordId) -> Option<u8> {
-        self.depth_without(reader, id, &|_, _| false)
+        self.effort(reader, id).map(|effort| effort.depth)
     }
 
-    /// As [`Wholeness::depth`], where some copies are known to be bad. What is found bad
-    /// later is not asked about again.
-    pub fn depth_without(&mut self, reader: &Reader, id: &RecordId, is_bad: IsBad) -> Option<u8> {
+    /// What it takes to rebuild a record from its copy of the least depth.
+    pub fn effort(&mut self, reader: &Reader, id: &RecordId) -> Option<Effort> {
+        self.effort_without(reader, id, &|_, _| false)
+    }
+
+    /// As [`Wholeness::effort`], where some copies are known to be bad. What is found bad later is
+    /// not asked about again.
+    pub fn effort_without(
+        &mut self,
+        reader: &Reader,
+        id: &RecordId,
+        is_bad: IsBad,
+    ) -> Option<Effort> {
         self.within(reader, id, limits::DEPTH_MAX, is_bad)
     }
 
     /// Whether this copy of a record can be rebuilt.
     pub fn holds(&mut self, reader: &Reader, place: &Place) -> bool {
-        self.holds_without(reader, place, &|_, _| false)
+        self.of_copy(reader, place, &|_, _| false).is_some()
     }
 
-    fn holds_without(&mut self, reader: &Reader, place: &Place, is_bad: IsBad) -> bool {
-        let below = place.entry.depth.checked_sub(1);
-        place.needs.iter().all(|need| {
+    fn of_copy(&mut self, reader: &Reader, place: &Place, is_bad: IsBad) -> Option<Effort> {
+        let depth = place.entry.depth;
+        let mut bytes = place.entry.plain_bytes;
+        for need in &place.needs {
             let need = RecordId::from(*need);
-            match below {
-                Some(below) => self.within(reader, &need, below, is_bad).is_some(),
+            match depth.checked_sub(1) {
+                Some(below) => {
+                    let effort = self.within(reader, &need, below, is_bad)?;
+                    bytes = bytes.saturating_add(effort.bytes);
+                }
                 None => {
                     let mut copies = reader.places(&need).into_iter();
-                    copies.any(|copy| copy.needs.is_empty() && !is_bad(&need, &copy))
+                    copies.find(|copy| copy.needs.is_empty() && !is_bad(&need, copy))?;
                 }
             }
-        })
+        }
+        Some(Effort { depth, bytes })
     }
 
-    /// As [`Wholeness::depth_without`], of copies that are at most so deep.
-    fn within(&mut self, reader: &Reader, id: &RecordId, most: u8, is_bad: IsBad) -> Option<u8> {
+    /// As [`Wholeness::effort_without`], of copies that are at most so deep.
+    fn within(
+        &mut self,
+        reader: &Reader,
+        id: &RecordId,
+        most: u8,
+        is_bad: IsBad,
+    ) -> Option<Effort> {
         let known = self.known.get(id).copied();
         match known {
             Some(known) if known.least.is_some() || known.looked_at >= most => {
-                return known.least.filter(|least| *least <= most);
+                return known.least.filter(|least| least.depth <= most);
             }
             Some(_) | None => {}
         }
@@ -180,10 +211,10 @@ impl Wholeness {
         let mut places = reader.places(id);
         places.retain(|place| place.entry.depth <= most && fresh(place.entry.depth));
         places.sort_by_key(|place| place.entry.depth); // what is staged stands first
-        let whole = places
+        places.retain(|place| !is_bad(id, place));
+        let least = places
             .iter()
-            .find(|place| !is_bad(id, place) && self.holds_without(reader, place, is_bad));
-        let least = whole.map(|place| place.entry.depth);
+            .find_map(|place| self.of_copy(reader, place, is_bad));
         let looked_at = most;
         self.known.insert(*id, Known { looked_at, least });
         least
