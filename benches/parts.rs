@@ -126,6 +126,7 @@ impl Bench {
             level,
             factors: None,
             head: None,
+            work: None,
             dry_run: false,
         };
         Ok(commit::commit(&self.store, pool, &request, progress)?)

@@ -53,6 +53,7 @@ fn main() -> Outcome<()> {
             attributes: Vec::new(),
             level: sparse_store::codec::Level::Default,
             head: None,
+            work: None,
             factors: None,
             dry_run: false,
         };

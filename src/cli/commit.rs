@@ -121,6 +121,7 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
     for stated in &args.attributes {
         attributes.push((stated.namespace.clone(), attach::value(&stated.source)?));
     }
+    let from_tree = args.path.is_none() && followed.as_deref() == Some(&branch);
     let request = Request {
         path: &path,
         branch: &branch,
@@ -136,11 +137,11 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
         level: level(context.level(args.level)?),
         factors: None,
         head: session.head_commit(),
+        work: work.as_ref().filter(|_| from_tree),
         dry_run: args.dry_run,
     };
     let report = commit::commit(&session.store, &pool(context)?, &request, &context.progress)?;
     // The work tree holds what was committed from it.
-    let from_tree = args.path.is_none() && followed.as_deref() == Some(&branch);
     if from_tree && !args.dry_run && work.is_some() {
         Head {
             branch: Some(branch.clone()),

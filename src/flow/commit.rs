@@ -15,14 +15,17 @@ use store_format::reference::{BRANCHES, Change, ReferenceTable, check_reference}
 use crate::bytes::FileBytes;
 use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::flow::ancestry;
 use crate::flow::approach;
 use crate::flow::choose;
 use crate::flow::code::{self, Writer, Written};
 use crate::flow::hint;
+use crate::flow::links::{self, Entry};
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Relatives, files_of, whole};
 use crate::flow::scan::{Scanned, Stat, What, scan};
 use crate::flow::tree::{self, Leaf, Leafy};
+use crate::flow::worktree::Head;
 use crate::flow::write;
 use crate::flow::{closure, revision};
 use crate::layout;
@@ -81,6 +84,8 @@ pub struct Request<'a> {
     pub factors: Option<&'a Path>,
     /// What `HEAD` stands for.
     pub head: Option<CommitId>,
+    /// Where the whole work tree is committed to the branch that it follows: what it holds.
+    pub work: Option<&'a Head>,
     /// Stop before publishing.
     pub dry_run: bool,
 }
@@ -125,6 +130,7 @@ pub fn commit(
         .map_err(|rule| Error::usage(format!("'{}' is no name: {rule}", request.branch)))?;
     progress.step("listing files");
     let scanned = scan(request.path, progress)?;
+    check_links(&scanned)?;
     let total = scanned.iter().map(|one| one.what.bytes()).sum();
     for _ in 0..TRIES {
         progress.begin("committing", Some(total));
@@ -139,6 +145,48 @@ pub fn commit(
     Err(Error::conflict("collections kept deleting what this commit needs").hint("try again"))
 }
 
+/// Refuses links that no checkout would make.
+fn check_links(scanned: &[Scanned]) -> Result<()> {
+    let entries = scanned.iter().map(|one| match &one.what {
+        What::Symlink(to) => (&*one.path, Entry::Link(to)),
+        What::EmptyDirectory => (&*one.path, Entry::Directory),
+        What::File { .. } => (&*one.path, Entry::Other),
+    });
+    let Some(path) = links::leading_out(entries) else {
+        return Ok(());
+    };
+    Err(Error::usage(format!(
+        "cannot store '{path}': the link goes through what is not in the directory"
+    ))
+    .hint("lead it to its target by a path inside, or name it in '.sparseignore'"))
+}
+
+/// Refuses files that were taken from a version which the tip of their branch is not behind:
+/// committed on top of it they would take back what others did.
+fn check_taken_from(
+    rebuilder: &Rebuilder,
+    request: &Request<'_>,
+    tip: Option<CommitId>,
+) -> Result<()> {
+    let (Some(work), Some(tip), branch) = (request.work, tip, request.branch) else {
+        return Ok(());
+    };
+    let is_known = match &work.commit {
+        Some(commit) => ancestry::is_ancestor(rebuilder, &tip, commit)?,
+        None => false,
+    };
+    if is_known {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "'{branch}' has moved since the files here were taken from it"
+    ))
+    .hint(format!(
+        "see what changed: sparse diff {branch}; then take it: sparse checkout {branch}; or commit \
+         the files as they are: sparse commit . -b {branch}"
+    )))
+}
+
 fn try_commit(
     store: &Store,
     pool: &Pool,
@@ -151,6 +199,7 @@ fn try_commit(
     let table = &txn.head().table;
     let reference = format!("{BRANCHES}{}", request.branch);
     let parent = table.get(&reference);
+    check_taken_from(&rebuilder, request, parent)?;
     progress.step("finding relatives");
     let (base, known) = find_base(&rebuilder, table, request, parent)?;
     let level = request.level;

@@ -19,6 +19,7 @@ mod fsck_graph;
 pub mod hint;
 pub mod history;
 pub mod ignored;
+mod links;
 pub mod list;
 pub mod made;
 pub mod naming;

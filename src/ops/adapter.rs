@@ -87,6 +87,7 @@ pub fn add(
         attributes: attribute::collect(vec![("adapter".to_owned(), adapter.clone())])?,
         level: request.level,
         factors: None,
+        work: None,
         head: None,
         dry_run: false,
     };

@@ -168,6 +168,7 @@ pub fn svd(
         attributes: attribute::collect(vec![stated])?,
         level: request.level,
         factors: Some(&places.factors),
+        work: None,
         head: None,
         dry_run: false,
     };

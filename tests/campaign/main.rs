@@ -158,6 +158,7 @@ pub(crate) fn commit_on(
             json: "{\"loss\":0.5}".into(),
         }],
         level: Level::Default,
+        work: None,
         head: None,
         factors: None,
         dry_run: false,

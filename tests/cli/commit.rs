@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::sharing::{commit, two_stores, write};
 use crate::{Sandbox, named_packs, noise};
 
 #[test]
@@ -37,4 +38,42 @@ fn a_dry_run_leaves_nothing() {
     let made = &sandbox.json(&["commit", "-n"])[0];
     assert!(made["new_bytes"].as_u64().unwrap() > 60 << 20, "{made}");
     assert_eq!(named_packs(&sandbox.work(".sparse")), 0);
+}
+
+#[test]
+fn files_from_before_a_push_do_not_take_it_back() {
+    let sandbox = two_stores();
+    sandbox.ok(&["clone", "a", "b"]);
+    write(&sandbox, "b/x.txt", "theirs\n");
+    commit(&sandbox, "b");
+    sandbox.ok(&["-C", "b", "push", "../a", "main"]);
+    write(&sandbox, "a/y.txt", "ours\n");
+    let (code, error) = sandbox.fails(&["-C", "a", "commit", "-m", "y"]);
+    let moved = "error: 'main' has moved since the files here were taken from it\n";
+    assert_eq!((code, error.starts_with(moved)), (5, true), "{error}");
+    sandbox.ok(&["-C", "a", "checkout", "main"]);
+    commit(&sandbox, "a");
+    assert_eq!(sandbox.ok(&["-C", "a", "cat", "main:x.txt"]), "theirs\n");
+    assert_eq!(sandbox.ok(&["-C", "a", "cat", "main:y.txt"]), "ours\n");
+    // What was undone is known: the files hold it.
+    sandbox.ok(&["-C", "a", "undo"]);
+    write(&sandbox, "a/y.txt", "better\n");
+    commit(&sandbox, "a");
+}
+
+#[test]
+fn a_link_that_no_checkout_would_make_is_refused() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("b", "b\n");
+    let link = sandbox.work("a");
+    std::os::unix::fs::symlink("../work/b", &link).unwrap();
+    let (code, error) = sandbox.refused(&["commit", "-m", "m"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("cannot store 'a'"), "{error}");
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir(sandbox.work("empty")).unwrap();
+    std::os::unix::fs::symlink("empty/../b", &link).unwrap();
+    sandbox.commit("m", 1);
+    sandbox.at_work(&["checkout", "main", "../out"]);
+    assert_eq!(std::fs::read(sandbox.path().join("out/a")).unwrap(), b"b\n");
 }

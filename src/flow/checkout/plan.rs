@@ -11,6 +11,7 @@ use store_format::manifest::Manifest;
 
 use crate::bytes::ReadAt;
 use crate::error::{Error, Kind, Result};
+use crate::flow::links::{self, Entry};
 use crate::flow::output::{Directory, Standing, UNFINISHED};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{self, Leaf, Leafy};
@@ -89,7 +90,14 @@ pub(super) fn plan<'a>(
         planner.additions.extend(action);
     }
     refuse(&planner.in_the_way)?;
-    check_links(leaves)?;
+    let entries = leaves.iter().map(|leaf| match &leaf.node {
+        Leafy::Symlink(to) => (&*leaf.path, Entry::Link(to)),
+        Leafy::EmptyDirectory => (&*leaf.path, Entry::Directory),
+        Leafy::File { .. } | Leafy::Attachment(_) => (&*leaf.path, Entry::Other),
+    });
+    if let Some(path) = links::leading_out(entries) {
+        return Err(leads_out(path));
+    }
     let mut plan = planner.removals;
     plan.extend(planner.additions);
     Ok(plan)
@@ -297,55 +305,6 @@ fn refuse(in_the_way: &[&str]) -> Result<()> {
         "'{first}'{more} would be overwritten and holds something else"
     ))
     .hint("commit it, move it away, or give --force"))
-}
-
-/// A link may not lead out of the target.
-fn check_links(leaves: &[Leaf]) -> Result<()> {
-    let mut directories = None;
-    for leaf in leaves {
-        let Leafy::Symlink(to) = &leaf.node else {
-            continue;
-        };
-        let (above, _) = leaf.path.rsplit_once('/').unwrap_or_default();
-        let mut at: Vec<&str> = above.split('/').filter(|name| !name.is_empty()).collect();
-        let mut named = false;
-        for component in to.split('/') {
-            match component {
-                "" | "." => {}
-                ".." => {
-                    // What is above a link is above what it leads to, which may be anywhere.
-                    let known = directories.get_or_insert_with(|| directories_of(leaves));
-                    let is_known = !named || known.contains(&at.join("/"));
-                    if at.pop().is_none() || !is_known {
-                        return Err(leads_out(&leaf.path));
-                    }
-                }
-                name => {
-                    at.push(name);
-                    named = true;
-                }
-            }
-        }
-        if to.starts_with('/') {
-            return Err(leads_out(&leaf.path));
-        }
-    }
-    Ok(())
-}
-
-/// Every directory that these leaves lie in.
-fn directories_of(leaves: &[Leaf]) -> BTreeSet<String> {
-    let mut directories = BTreeSet::new();
-    for leaf in leaves {
-        let mut path = leaf.path.as_str();
-        while let Some((above, _)) = path.rsplit_once('/') {
-            if !directories.insert(above.to_owned()) {
-                break;
-            }
-            path = above;
-        }
-    }
-    directories
 }
 
 fn leads_out(path: &str) -> Error {

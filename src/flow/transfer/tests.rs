@@ -80,6 +80,7 @@ impl Side {
             signature: signature(),
             attributes: Vec::new(),
             level: Level::Fast,
+            work: None,
             head: None,
             factors: None,
             dry_run: false,
