@@ -23,6 +23,8 @@ struct Collected {
     waiting_packs: u64,
     waiting_bytes: u64,
     abandoned_files: u64,
+    #[serde(skip)]
+    undo_given: bool,
 }
 
 impl Report for Collected {
@@ -44,6 +46,9 @@ impl Report for Collected {
             self.deleted_packs,
             self.rewritten_packs
         ));
+        if self.deleted_packs == 0 && !self.undo_given {
+            page.line("  what undo may want is kept; less of it: sparse gc --undo DUR");
+        }
         if self.waiting_packs > 0 {
             page.line(format_args!(
                 "  {} packs ({}) are condemned; a gc after the grace deletes them",
@@ -70,6 +75,14 @@ pub(super) fn run(context: &Context, args: &GcArgs) -> Result<()> {
     let grace_ms = args.grace.map_or(policy.grace_ms, |grace| {
         u64::try_from(grace.0.as_millis()).unwrap_or(u64::MAX)
     });
+    let policy = match args.undo {
+        None => policy,
+        Some(undo) => GcPolicy {
+            keep_seconds: i64::try_from(undo.0.as_secs()).unwrap_or(i64::MAX),
+            keep_operations: 0,
+            ..policy
+        },
+    };
     let signature = signature(context)?;
     let request = Request {
         policy: GcPolicy { grace_ms, ..policy },
@@ -86,6 +99,7 @@ pub(super) fn run(context: &Context, args: &GcArgs) -> Result<()> {
         waiting_packs: report.waiting,
         waiting_bytes: report.waiting_bytes,
         abandoned_files: report.abandoned,
+        undo_given: args.undo.is_some(),
     })
 }
 

@@ -183,7 +183,8 @@ fn check_taken_from(
     ))
     .hint(format!(
         "see what changed: sparse diff {branch}; then take it: sparse checkout {branch}; or commit \
-         the files as they are: sparse commit . -b {branch}"
+         the files as they are: sparse commit {} -b {branch}",
+        request.path.display()
     )))
 }
 

@@ -9,6 +9,8 @@ use store_format::ids::{CommitId, PackId, RecordId};
 use store_format::reference::Operation;
 
 use crate::error::{Error, Kind, Result};
+use crate::flow::ancestry;
+use crate::flow::closure::Closure;
 use crate::flow::fsck_graph;
 use crate::flow::read::Rebuilder;
 use crate::flow::worktree::Head;
@@ -386,13 +388,34 @@ fn roots(store: &Store, reader: &Reader, chain: &ChainState, report: &mut Report
             error.to_string(),
         ),
     }
-    // What undo may want, as far as it is here: an earlier collection may have taken it.
+    let for_undo = kept_for_undo(reader, chain, &roots);
+    roots.extend(for_undo);
+    roots
+}
+
+/// What undo may want, as far as it is here. What an operation before a collection left may have
+/// been collected, in parts too: it counts where nothing of it is missing.
+fn kept_for_undo(reader: &Reader, chain: &ChainState, named: &[Root]) -> Vec<Root> {
+    let rebuilder = Rebuilder::new(reader.clone());
+    let tips = named.iter().map(|root| root.commit);
+    // What cannot be read is reported by the walk.
+    let reached = ancestry::behind(&rebuilder, tips).unwrap_or_default();
+    let is_gone = |commit: CommitId| {
+        let mut closure = Closure::default();
+        let found = closure.add(&rebuilder, &[commit], &|id| reached.contains(id));
+        let missing = (&closure.missing_objects, &closure.missing_chunks);
+        found.is_ok() && !(missing.0.is_empty() && missing.1.is_empty())
+    };
     let kept = usize::try_from(GcPolicy::default().keep_operations).unwrap_or(usize::MAX);
+    let (mut roots, mut is_collected) = (Vec::new(), false);
     for (_, operation) in chain.operations.iter().take(kept) {
+        is_collected |= operation.collection.is_some();
         for change in &operation.changes {
-            let commits = [change.old, change.new].into_iter().flatten();
-            let here = commits.filter(|commit| reader.contains(&(*commit).into()));
-            roots.extend(here.map(|commit| Root { commit, name: None }));
+            for commit in [change.old, change.new].into_iter().flatten() {
+                if reader.contains(&commit.into()) && !(is_collected && is_gone(commit)) {
+                    roots.push(Root { commit, name: None });
+                }
+            }
         }
     }
     roots

@@ -136,6 +136,31 @@ fn gc_deletes_what_nothing_needs_and_keeps_what_undo_may_want() {
 }
 
 #[test]
+fn gc_frees_what_only_undo_may_want_where_that_is_said() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("big", crate::noise(1 << 20));
+    sandbox.write("more", crate::noise(2 << 20));
+    for (path, branch) in [("more", "main"), ("big", "junk")] {
+        sandbox.ok(&["-C", "work", "commit", path, "-b", branch, "-m", "m"]);
+    }
+    // Then the commits of both lie in one pack, and that of the dead one stays.
+    in_work(&sandbox, &["repack"]);
+    in_work(&sandbox, &["branch", "-d", "junk"]);
+    let kept = in_work(&sandbox, &["gc", "--grace", "0s"]).out;
+    let hint = "what undo may want is kept; less of it: sparse gc --undo DUR";
+    assert!(kept.contains("freed 0 B") && kept.contains(hint), "{kept}");
+    let freed = in_work(&sandbox, &["gc", "--grace", "0s", "--undo", "0s"]).out;
+    assert!(freed.contains("freed 1.0 MB"), "{freed}");
+    assert_eq!(in_work(&sandbox, &["fsck", "--read-data"]).code, 0);
+    let undone = in_work(&sandbox, &["undo"]);
+    assert!(
+        undone.err.contains("a collection deleted what it left"),
+        "{}",
+        undone.err
+    );
+}
+
+#[test]
 fn fsck_says_that_a_whole_store_is_whole() {
     let sandbox = two_versions();
     let seen = in_work(&sandbox, &["fsck", "--read-data"]);

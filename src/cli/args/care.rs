@@ -70,11 +70,15 @@ pub struct RepairArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   $ sparse gc --dry-run  # say only what would be deleted
-  $ sparse gc --grace 2h")]
+  $ sparse gc --grace 2h
+  $ sparse gc --undo 2d  # what was deleted or undone before cannot come back by undo")]
 pub struct GcArgs {
     /// Spare what is younger, for writers that still run
     #[arg(long, value_name = "DUR")]
     pub grace: Option<Grace>,
+    /// Keep for undo only what was done in this time [default: 30d, and the last 100 operations]
+    #[arg(long, value_name = "DUR")]
+    pub undo: Option<Grace>,
     /// Change nothing, say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
