@@ -3,6 +3,7 @@
 //! May use: everything below.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -109,9 +110,12 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
         .ok_or_else(|| {
             Error::usage("there is no branch to commit to").hint("name one: -b BRANCH")
         })?;
-    let path = match (&args.path, &session.place.work_tree) {
-        (Some(path), _) => path.clone(),
-        (None, Some(tree)) => tree.clone(),
+    let (path, from_tree) = match (&args.path, &session.place.work_tree) {
+        (Some(path), tree) => (
+            path.clone(),
+            tree.as_deref().is_some_and(|tree| same(path, tree)),
+        ),
+        (None, Some(tree)) => (tree.clone(), true),
         (None, None) => {
             return Err(Error::usage("a bare store has no work tree to commit")
                 .hint("name a directory or a file: sparse commit PATH -m MESSAGE"));
@@ -121,7 +125,7 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
     for stated in &args.attributes {
         attributes.push((stated.namespace.clone(), attach::value(&stated.source)?));
     }
-    let from_tree = args.path.is_none() && followed.as_deref() == Some(&branch);
+    let is_own = followed.as_deref() == Some(&branch);
     let request = Request {
         path: &path,
         branch: &branch,
@@ -137,12 +141,15 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
         level: level(context.level(args.level)?),
         factors: None,
         head: session.head_commit(),
-        work: work.as_ref().filter(|_| from_tree),
+        // Who names the work tree means its files as they are.
+        work: work.as_ref().filter(|_| is_own && args.path.is_none()),
         dry_run: args.dry_run,
     };
     let report = commit::commit(&session.store, &pool(context)?, &request, &context.progress)?;
-    // The work tree holds what was committed from it.
-    if from_tree && !args.dry_run && work.is_some() {
+    // The work tree holds what was committed from it. It follows the branch, too, where its own
+    // has no commit.
+    let follows = is_own || session.head_commit().is_none();
+    if from_tree && follows && !args.dry_run && work.is_some() {
         Head {
             branch: Some(branch.clone()),
             commit: Some(report.commit),
@@ -168,6 +175,12 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
     });
     committed.steps = steps.into_iter().collect();
     context.out.print(&committed)
+}
+
+/// Whether two paths lead to one folder.
+fn same(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(|path| path.canonicalize().ok());
+    one.is_some() && one == other
 }
 
 impl Committed {

@@ -11,6 +11,7 @@ use store_format::reference::{BRANCHES, ReferenceTable, TAGS};
 
 use crate::error::Result;
 use crate::flow::history::{self, Drawn, Graph, Past};
+use crate::flow::naming;
 use crate::flow::notes::{self, Note, Notes};
 
 use super::Context;
@@ -209,9 +210,18 @@ pub(super) fn references(table: &ReferenceTable) -> BTreeMap<CommitId, Vec<Strin
     names
 }
 
+/// Where a history begins: as stated, else at `HEAD`; at every branch where `HEAD` has no commit.
+fn starts(session: &Session, rev: Option<&str>) -> Result<Vec<CommitId>> {
+    let branches = naming::list(&session.head.table, BRANCHES);
+    if rev.is_none() && session.head_commit().is_none() && !branches.is_empty() {
+        return Ok(branches.into_iter().map(|(_, commit)| commit).collect());
+    }
+    Ok(vec![session.resolve(rev.unwrap_or("HEAD"))?])
+}
+
 pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     let session = Session::open(context)?;
-    let start = session.resolve(args.rev.as_deref().unwrap_or("HEAD"))?;
+    let starts = starts(&session, args.rev.as_deref())?;
     let notes = Notes::open(&session.rebuilder, &session.head.table)?;
     let names = references(&session.head.table);
     let most = args
@@ -227,7 +237,7 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     };
     if args.graph {
         let mut graph = Graph::default();
-        for past in history::by_ancestry(&session.rebuilder, start)?
+        for past in history::by_ancestry(&session.rebuilder, &starts)?
             .iter()
             .take(most)
         {
@@ -237,7 +247,7 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
             history.commits.push(describe(past)?);
         }
     } else {
-        for past in history::walk(&session.rebuilder, start).take(most) {
+        for past in history::walk(&session.rebuilder, &starts).take(most) {
             let described = describe(&past?)?;
             if context.out.mode() == Mode::Human {
                 history.commits.push(described);

@@ -21,19 +21,19 @@ pub struct Past {
     pub commit: Commit,
 }
 
-/// The commits behind `start`, itself first: of those whose child was given, the newest. Reads
-/// as many commits as are taken, and their parents.
+/// The commits behind `starts`, and they themselves: of those whose child was given, the newest.
+/// Reads as many commits as are taken, and their parents.
 ///
 /// # Errors
 /// Commits that are missing or damaged; the walk ends with the first failure.
 pub fn walk<'r>(
     rebuilder: &'r Rebuilder,
-    start: CommitId,
-) -> impl Iterator<Item = Result<Past>> + 'r {
+    starts: &[CommitId],
+) -> impl Iterator<Item = Result<Past>> + use<'r> {
     let mut open: BinaryHeap<(i64, Reverse<CommitId>)> = BinaryHeap::new();
     let mut read: HashMap<CommitId, Commit> = HashMap::new();
     let mut seen = HashSet::new();
-    let mut next = vec![start];
+    let mut next = starts.to_vec();
     std::iter::from_fn(move || {
         for id in next.drain(..) {
             if !seen.insert(id) {
@@ -62,10 +62,10 @@ pub fn walk<'r>(
 ///
 /// # Errors
 /// Commits that are missing or damaged.
-pub fn by_ancestry(rebuilder: &Rebuilder, start: CommitId) -> Result<Vec<Past>> {
+pub fn by_ancestry(rebuilder: &Rebuilder, starts: &[CommitId]) -> Result<Vec<Past>> {
     let mut commits = HashMap::new();
     let mut children: HashMap<CommitId, usize> = HashMap::new();
-    for past in walk(rebuilder, start) {
+    for past in walk(rebuilder, starts) {
         let past = past?;
         for parent in &past.commit.parents {
             *children.entry(*parent).or_default() += 1;
@@ -73,7 +73,9 @@ pub fn by_ancestry(rebuilder: &Rebuilder, start: CommitId) -> Result<Vec<Past>> 
         commits.insert(past.id, past.commit);
     }
     let mut ordered = Vec::with_capacity(commits.len());
-    let mut free = vec![start];
+    let mut free = starts.to_vec();
+    free.retain(|id| !children.contains_key(id));
+    free.sort_by_key(|id| (commits.get(id).map(|commit| commit.time), *id));
     while let Some(id) = free.pop() {
         let Some(commit) = commits.remove(&id) else {
             continue;

@@ -12,6 +12,9 @@ use crate::flow::read::Rebuilder;
 /// The fewest digits that can stand for an id.
 const DIGITS_MIN: usize = 4;
 
+/// The most branches that a hint names.
+const NAMED_MAX: usize = 8;
+
 /// The commit that a text names.
 ///
 /// The grammar: `NAME`, `NAME~N` (the N-th first parent), where `NAME` is a branch, a tag, a full
@@ -49,9 +52,7 @@ fn named(
     name: &str,
 ) -> Result<CommitId> {
     if name == "HEAD" || name == "@" {
-        return head.ok_or_else(|| {
-            Error::not_found("there is no commit here yet").hint("sparse commit -m MESSAGE")
-        });
+        return head.ok_or_else(|| unborn(table));
     }
     let full = [
         name.to_owned(),
@@ -91,6 +92,20 @@ fn by_digits(rebuilder: &Rebuilder, digits: &str) -> Result<Option<CommitId>> {
             format!("'{digits}' could be {one:.12} or {two:.12}"),
         )
         .hint("give more digits")),
+    }
+}
+
+/// `HEAD` stands for nothing: its branch has no commit, but others may.
+fn unborn(table: &ReferenceTable) -> Error {
+    let names = table.references.iter();
+    let names: Vec<_> = names
+        .filter_map(|reference| reference.name.strip_prefix(BRANCHES))
+        .take(NAMED_MAX)
+        .collect();
+    match names.as_slice() {
+        [] => Error::not_found("there is no commit here yet").hint("sparse commit -m MESSAGE"),
+        names => Error::not_found("the branch that is checked out has no commit yet")
+            .hint(format!("name another version: {}", names.join(", "))),
     }
 }
 

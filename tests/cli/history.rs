@@ -88,6 +88,45 @@ fn an_empty_store_has_no_log() {
 }
 
 #[test]
+fn before_the_first_commit_on_the_own_branch_the_log_shows_all_branches() {
+    let sandbox = Sandbox::new().with_store();
+    let ids = ["base", "tuned"].map(|name| {
+        let folder = sandbox.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("a"), name).unwrap();
+        let folder = format!("../{name}");
+        let id = sandbox.at_work(&["-q", "commit", &folder, "-b", name, "-m", name]);
+        id.trim().to_owned()
+    });
+    let printed = sandbox.at_work(&["log", "-q"]);
+    let mut listed: Vec<&str> = printed.lines().collect();
+    listed.sort_unstable();
+    let mut expected = ids.each_ref().map(String::as_str);
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    let printed = sandbox.at_work(&["log", "--graph"]);
+    assert_eq!(printed.matches("*  commit ").count(), 2, "{printed}");
+    assert_eq!(
+        sandbox.refused(&["ls"]),
+        (
+            3,
+            "error: the branch that is checked out has no commit yet\n\
+             hint: name another version: base, tuned\n"
+                .into()
+        )
+    );
+    // A branch that another one has grown out of is drawn once, below.
+    sandbox.at_work(&["branch", "older", "tuned"]);
+    std::fs::write(sandbox.path().join("tuned/a"), "more").unwrap();
+    sandbox.at_work(&["commit", "../tuned", "-b", "tuned", "-m", "more"]);
+    let printed = sandbox.at_work(&["log", "--graph", "-q"]);
+    let place = |id: &str| printed.lines().position(|line| line == id);
+    let newest = sandbox.at_work(&["log", "-q", "-1", "tuned"]);
+    assert_eq!(printed.lines().count(), 3);
+    assert!(place(newest.trim()) < place(&ids[1]), "{printed}");
+}
+
+#[test]
 fn a_commit_says_where_the_time_went_when_asked() {
     let sandbox = Sandbox::new().with_store();
     sandbox.write("a", "1");

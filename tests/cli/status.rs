@@ -99,6 +99,30 @@ fn a_damaged_cache_changes_nothing() {
 }
 
 #[test]
+fn a_work_tree_follows_the_first_branch_that_it_was_committed_to() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("a", "1");
+    sandbox.at_work(&["commit", ".", "-b", "first", "-m", "x"]);
+    let printed = sandbox.at_work(&["status"]);
+    assert!(printed.starts_with("on first at "), "{printed}");
+    // A branch with commits is left only by a checkout.
+    sandbox.write("a", "2");
+    sandbox.at_work(&["commit", "-b", "other", "-m", "y"]);
+    let printed = sandbox.at_work(&["status"]);
+    assert!(printed.starts_with("on first at "), "{printed}");
+    assert!(printed.contains("changed  a"), "{printed}");
+    // The files of a folder elsewhere are not in the work tree.
+    let sandbox = Sandbox::new().with_store();
+    std::fs::write(sandbox.path().join("model"), "1").unwrap();
+    sandbox.at_work(&["commit", "../model", "-b", "first", "-m", "x"]);
+    let printed = sandbox.at_work(&["status"]);
+    assert!(
+        printed.starts_with("on main without a commit yet"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn a_bare_store_has_no_status() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["init", "--bare", "store"]);

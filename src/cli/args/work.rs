@@ -170,7 +170,8 @@ pub struct StatusArgs {
   $ sparse log --graph tuned
   $ sparse log --json  # one JSON document a line")]
 pub struct LogArgs {
-    /// Where to begin
+    /// Where to begin; at what is checked out if not given, or at every branch if that has no
+    /// commit
     #[arg(value_name = "REV")]
     pub rev: Option<String>,
     /// Draw who comes from whom
