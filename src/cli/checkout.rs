@@ -99,11 +99,8 @@ pub(super) fn run(context: &Context, args: &CheckoutArgs) -> Result<()> {
     };
     if args.dir.is_none() {
         let name = args.rev.strip_prefix(BRANCHES).unwrap_or(&args.rev);
-        let is_branch = session
-            .head
-            .table
-            .get(&format!("{BRANCHES}{name}"))
-            .is_some();
+        // An id in full is no branch, even if one has that name.
+        let is_branch = session.head.table.get(&format!("{BRANCHES}{name}")) == Some(commit);
         let branch = if args.rev == "HEAD" || args.rev == "@" {
             session.work.and_then(|head| head.branch)
         } else {

@@ -10,7 +10,7 @@ use store_format::commit::{Attribute, Commit, Derivation, Origin};
 use store_format::ids::{CommitId, FileId};
 use store_format::manifest::Manifest;
 use store_format::record::Kind;
-use store_format::reference::{BRANCHES, Change, ReferenceTable, check_reference};
+use store_format::reference::{BRANCHES, Change, ReferenceTable};
 
 use crate::bytes::FileBytes;
 use crate::codec::Level;
@@ -21,6 +21,7 @@ use crate::flow::choose;
 use crate::flow::code::{self, Writer, Written};
 use crate::flow::hint;
 use crate::flow::links::{self, Entry};
+use crate::flow::naming;
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Relatives, files_of, whole};
 use crate::flow::scan::{Scanned, Stat, What, scan};
@@ -126,8 +127,14 @@ pub fn commit(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    check_reference(&format!("{BRANCHES}{}", request.branch))
-        .map_err(|rule| Error::usage(format!("'{}' is no name: {rule}", request.branch)))?;
+    if store
+        .head()?
+        .table
+        .get(&format!("{BRANCHES}{}", request.branch))
+        .is_none()
+    {
+        naming::check_new(BRANCHES, request.branch)?;
+    }
     progress.step("listing files");
     let scanned = scan(request.path, progress)?;
     check_links(&scanned)?;

@@ -9,6 +9,7 @@ use store_format::reference::{Change, ReferenceTable, check_reference};
 use crate::error::{Error, Result};
 use crate::flow::closure;
 use crate::flow::commit::Signature;
+use crate::flow::revision::is_digits;
 use crate::store::Store;
 use crate::store::advance::Deed;
 
@@ -35,11 +36,7 @@ pub fn create(
     signature: &Signature,
 ) -> Result<()> {
     let full = format!("{prefix}{name}");
-    check_reference(&full).map_err(|rule| Error::usage(format!("'{name}' is no name: {rule}")))?;
-    // Both would stand for something else wherever a version is named.
-    if name == "HEAD" {
-        return Err(Error::usage("'HEAD' is what is checked out, and no name"));
-    }
+    check_new(prefix, name)?;
     let txn = store.begin()?;
     if let Some(taken) = txn.head().table.get(&full) {
         return Err(Error::conflict(format!(
@@ -54,6 +51,21 @@ pub fn create(
     let roots = [commit];
     let missing = |reader: &_| closure::missing(reader, &roots);
     txn.publish(&deed, Some(&missing))?.done().map(|_| ())
+}
+
+/// Refuses what cannot be a new name, or would stand for something else wherever a version is
+/// named.
+///
+/// # Errors
+/// `Usage`, with the rule.
+pub fn check_new(prefix: &str, name: &str) -> Result<()> {
+    let why = match check_reference(&format!("{prefix}{name}")) {
+        Err(rule) => rule.to_string(),
+        Ok(()) if name == "HEAD" => "it stands for what is checked out".into(),
+        Ok(()) if is_digits(name) => "it would be taken for the beginning of an id".into(),
+        Ok(()) => return Ok(()),
+    };
+    Err(Error::usage(format!("'{name}' is no name: {why}")))
 }
 
 /// Deletes a name that points to `commit`.

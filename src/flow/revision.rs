@@ -4,9 +4,9 @@
 
 use store_format::ids::{CommitId, RecordId};
 use store_format::record::Kind;
-use store_format::reference::{self, BRANCHES, ReferenceTable, TAGS};
+use store_format::reference::{BRANCHES, REMOTES, ReferenceTable, TAGS};
 
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::flow::read::Rebuilder;
 
 /// The fewest digits that can stand for an id.
@@ -54,45 +54,47 @@ fn named(
     if name == "HEAD" || name == "@" {
         return head.ok_or_else(|| unborn(table));
     }
-    let full = [
-        name.to_owned(),
-        format!("{BRANCHES}{name}"),
-        format!("{TAGS}{name}"),
-    ];
-    let remote = format!("{}{name}", reference::REMOTES);
-    if let Some(commit) = full
-        .iter()
-        .chain([&remote])
-        .find_map(|name| table.get(name))
-    {
+    // An id in full is never a name: whoever gave a reference that name cannot replace the commit.
+    if let Ok(id) = name.parse::<CommitId>() {
+        let is_there = rebuilder.reader().contains(&id.into());
+        return is_there.then_some(id).ok_or_else(|| unknown(name, table));
+    }
+    if let Some(commit) = table.get(name) {
         return Ok(commit);
     }
-    by_digits(rebuilder, name)?.ok_or_else(|| unknown(name, table))
+    let full = [BRANCHES, TAGS, REMOTES].map(|kind| format!("{kind}{name}"));
+    let references = full.into_iter().filter_map(|full| {
+        let commit = table.get(&full)?;
+        Some((full, commit))
+    });
+    let mut found: Vec<_> = references.chain(by_digits(rebuilder, name)).collect();
+    found.dedup_by_key(|(_, commit)| *commit);
+    match found.as_slice() {
+        [] => Err(unknown(name, table)),
+        [(_, commit)] => Ok(*commit),
+        [(one, _), (two, _), ..] => Err(Error::usage(format!("'{name}' could be {one} or {two}"))
+            .hint("give the whole name, or more digits of the id")),
+    }
 }
 
-/// The one commit whose id begins with these digits.
-fn by_digits(rebuilder: &Rebuilder, digits: &str) -> Result<Option<CommitId>> {
-    let hex = digits
-        .bytes()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !hex || digits.len() < DIGITS_MIN {
-        return Ok(None);
-    }
-    if let Ok(id) = digits.parse::<CommitId>() {
-        let is_there = rebuilder.reader().contains(&id.into());
-        return Ok(is_there.then_some(id));
+/// The commits whose ids begin with these digits, each with the beginning of its id.
+fn by_digits(rebuilder: &Rebuilder, digits: &str) -> Vec<(String, CommitId)> {
+    if !is_digits(digits) {
+        return Vec::new();
     }
     let mut found: Vec<RecordId> = rebuilder.reader().with_prefix(digits, Kind::Commit);
     found.dedup();
-    match found.as_slice() {
-        [] => Ok(None),
-        [one] => Ok(Some(CommitId::from_bytes(*one.as_bytes()))),
-        [one, two, ..] => Err(Error::new(
-            ErrorKind::Usage,
-            format!("'{digits}' could be {one:.12} or {two:.12}"),
-        )
-        .hint("give more digits")),
-    }
+    let commits = found.into_iter();
+    commits
+        .map(|id| (format!("{id:.12}"), CommitId::from_bytes(*id.as_bytes())))
+        .collect()
+}
+
+/// Whether a text can be read as the beginning of an id.
+#[must_use]
+pub fn is_digits(text: &str) -> bool {
+    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() >= DIGITS_MIN && text.bytes().all(digit)
 }
 
 /// `HEAD` stands for nothing: its branch has no commit, but others may.
