@@ -13,11 +13,30 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use crate::bytes::FileBytes;
 use crate::error::{Error, IoContext, Kind, Result};
 
-/// How unfinished files begin; such names are removed when they are met again.
-pub const UNFINISHED: &str = ".sparse-tmp-";
+/// How unfinished files begin; digits of a hash follow.
+const UNFINISHED: &str = ".sparse-tmp-";
+
+/// The digits of an unfinished file's name.
+const UNFINISHED_DIGITS: usize = 16;
 
 /// Bytes of a file after which the disk begins to write.
 const WRITE_OUT_BYTES: u64 = 8 << 20;
+
+/// The name under which a file is written until it is whole: one for each target, so that an
+/// interrupted checkout leaves no more than it did.
+fn unfinished(name: &str) -> String {
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    format!("{UNFINISHED}{:.UNFINISHED_DIGITS$}", hash)
+}
+
+/// Whether a name is that of an unfinished file, which is removed when it is met again. What a
+/// person may have named so is not.
+#[must_use]
+pub fn is_unfinished(name: &[u8]) -> bool {
+    let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    name.strip_prefix(UNFINISHED.as_bytes())
+        .is_some_and(|rest| rest.len() == UNFINISHED_DIGITS && rest.iter().all(digit))
+}
 
 /// An open directory below the target of a checkout.
 pub struct Directory {
@@ -145,8 +164,7 @@ impl Directory {
     /// # Errors
     /// Whatever the system refuses.
     pub fn begin(&self, name: &str, executable: bool) -> Result<Unfinished<'_>> {
-        // One name for each target, so that an interrupted checkout leaves no more than it did.
-        let temporary = format!("{UNFINISHED}{:.16}", blake3::hash(name.as_bytes()).to_hex());
+        let temporary = unfinished(name);
         let path = self.path.join(name);
         let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
         let flags =
@@ -313,6 +331,20 @@ mod tests {
         file.finish().unwrap();
         assert!(!outer.path().join("victim").exists());
         assert_eq!(directory.look("file").unwrap(), Standing::File(1, false));
+    }
+
+    #[test]
+    fn unfinished_files_are_told_from_those_of_a_person() {
+        assert!(is_unfinished(unfinished("model.safetensors").as_bytes()));
+        for name in [
+            ".sparse-tmp-notes",
+            ".sparse-tmp-0123456789abcde",
+            ".sparse-tmp-0123456789abcdef0",
+            ".sparse-tmp-0123456789ABCDEF",
+            "x.sparse-tmp-0123456789abcdef",
+        ] {
+            assert!(!is_unfinished(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

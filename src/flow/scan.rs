@@ -18,7 +18,7 @@ use store_format::tree::check_name;
 
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::flow::ignored::Rules;
-use crate::flow::output::UNFINISHED;
+use crate::flow::output::is_unfinished;
 use crate::progress::{Note, Progress};
 
 /// One thing under the scanned path.
@@ -140,7 +140,7 @@ impl Scan<'_> {
             let entry = entry.at("list", directory)?;
             let name = entry.file_name();
             let bytes = name.as_bytes();
-            if bytes == b".git" || bytes == b".sparse" || bytes.starts_with(UNFINISHED.as_bytes()) {
+            if bytes == b".git" || bytes == b".sparse" || is_unfinished(bytes) {
                 continue;
             }
             let is_dir = entry.file_type().at("read", entry.path())?.is_dir();

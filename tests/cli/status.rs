@@ -123,6 +123,16 @@ fn a_work_tree_follows_the_first_branch_that_it_was_committed_to() {
 }
 
 #[test]
+fn only_what_a_checkout_left_is_passed_over() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write(".sparse-tmp-notes", "mine");
+    sandbox.write(".sparse-tmp-0123456789abcdef", "half of a file");
+    assert_eq!(sandbox.at_work(&["status", "-q"]), ".sparse-tmp-notes\n");
+    sandbox.commit("first", 1);
+    assert_eq!(sandbox.at_work(&["ls", "-q"]), ".sparse-tmp-notes\n");
+}
+
+#[test]
 fn a_bare_store_has_no_status() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["init", "--bare", "store"]);

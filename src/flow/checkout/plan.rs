@@ -12,7 +12,7 @@ use store_format::manifest::Manifest;
 use crate::bytes::ReadAt;
 use crate::error::{Error, Kind, Result};
 use crate::flow::links::{self, Entry};
-use crate::flow::output::{Directory, Standing, UNFINISHED};
+use crate::flow::output::{Directory, Standing, is_unfinished};
 use crate::flow::read::Rebuilder;
 use crate::flow::tree::{self, Leaf, Leafy};
 use crate::progress::Progress;
@@ -249,7 +249,7 @@ impl<'a> Planner<'a, '_> {
     fn is_ours(&mut self, directory: &Directory, path: &str) -> Result<bool> {
         for name in directory.names()? {
             let path = format!("{path}/{name}");
-            if name.starts_with(UNFINISHED) {
+            if is_unfinished(name.as_bytes()) {
                 let path = Cow::Owned(path);
                 self.removals.push(Action::Remove { path });
                 continue;
