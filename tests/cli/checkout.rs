@@ -146,3 +146,54 @@ fn a_commit_can_be_checked_out_by_itself() {
     assert_eq!(code, 2);
     assert!(err.contains("-b BRANCH"), "{err}");
 }
+
+#[test]
+fn force_replaces_files_and_links_in_the_way_of_directories() {
+    let sandbox = two();
+    sandbox.at_work(&["branch", "deep"]);
+    sandbox.at_work(&["checkout", "deep"]);
+    for path in ["a/1", "a/2", "b/c/1", "l/1"] {
+        sandbox.write(path, path);
+    }
+    sandbox.commit("deep", 3);
+    sandbox.at_work(&["checkout", "main"]);
+    sandbox.write("a", "mine");
+    sandbox.write("b/c", "mine");
+    symlink("..", sandbox.work("l")).unwrap();
+    let (code, err) = sandbox.refused(&["checkout", "deep"]);
+    assert_eq!(code, 5);
+    assert!(err.contains("'a' and 3 more would be overwritten"), "{err}");
+    assert!(err.contains("--force"), "{err}");
+    let removed = &sandbox.json(&["checkout", "--force", "deep"])[0]["removed"];
+    assert_eq!(removed, 3);
+    for path in ["a/1", "a/2", "b/c/1", "l/1"] {
+        assert_eq!(sandbox.read(path), path);
+    }
+    assert_eq!(sandbox.at_work(&["status", "-q"]), "");
+}
+
+#[test]
+fn force_replaces_no_directory_that_is_not_empty() {
+    let sandbox = two();
+    std::fs::remove_file(sandbox.work("differs")).unwrap();
+    sandbox.write("differs/mine", "u");
+    for words in [
+        &["checkout", "other"][..],
+        &["checkout", "--force", "other"],
+    ] {
+        assert_eq!(
+            sandbox.refused(words),
+            (
+                5,
+                "error: 'differs' is a directory that is not empty\n\
+                 hint: move it away, or check out elsewhere\n"
+                    .into()
+            )
+        );
+    }
+    assert_eq!(sandbox.read("differs/mine"), "u");
+    assert_eq!(sandbox.read("turns"), "a file");
+    std::fs::remove_file(sandbox.work("differs/mine")).unwrap();
+    sandbox.at_work(&["checkout", "other"]);
+    assert_eq!(sandbox.read("differs"), "two");
+}

@@ -20,6 +20,9 @@ use crate::progress::Progress;
 /// Bytes of a file read at a time to compare it.
 const COMPARED_BYTES: usize = 1 << 20;
 
+/// What is neither a file nor a link nor a directory.
+const SPECIAL: &str = "a device, a pipe or a socket";
+
 /// One thing to do in the target.
 pub(super) enum Action<'a> {
     Write {
@@ -83,11 +86,16 @@ pub(super) fn plan<'a>(
         removals: Vec::new(),
         additions: Vec::new(),
         in_the_way: Vec::new(),
+        to_stay: Vec::new(),
     };
     planner.remove(leaves, before)?;
     for leaf in leaves {
         let action = planner.action(leaf)?;
         planner.additions.extend(action);
+    }
+    if let Some((path, what)) = planner.to_stay.first() {
+        return Err(Error::conflict(format!("'{path}' is {what}"))
+            .hint("move it away, or check out elsewhere"));
     }
     refuse(&planner.in_the_way)?;
     let entries = leaves.iter().map(|leaf| match &leaf.node {
@@ -113,6 +121,8 @@ struct Planner<'a, 'p> {
     removals: Vec<Action<'a>>,
     additions: Vec<Action<'a>>,
     in_the_way: Vec<&'a str>,
+    /// What stands in the way and is not replaced by force either, and what it is.
+    to_stay: Vec<(&'a str, &'static str)>,
 }
 
 impl<'a> Planner<'a, '_> {
@@ -124,7 +134,7 @@ impl<'a> Planner<'a, '_> {
             Place::Behind(path) => {
                 // A file of the version before goes, and a directory takes its place.
                 if !self.old.contains_key(path) {
-                    self.in_the_way.push(path);
+                    self.clear(path)?;
                 }
                 return fresh(self.rebuilder, leaf);
             }
@@ -139,12 +149,13 @@ impl<'a> Planner<'a, '_> {
                     self.removals
                         .push(Action::RemoveDirectory { path: &leaf.path });
                 } else {
-                    self.in_the_way.push(&leaf.path);
+                    self.to_stay
+                        .push((&leaf.path, "a directory that is not empty"));
                 }
                 fresh(self.rebuilder, leaf)
             }
             (_, Standing::Other) => {
-                self.in_the_way.push(&leaf.path);
+                self.to_stay.push((&leaf.path, SPECIAL));
                 Ok(None)
             }
             (
@@ -170,6 +181,25 @@ impl<'a> Planner<'a, '_> {
                 self.replace(leaf, &directory, name, standing)
             }
         }
+    }
+
+    /// Makes room for a directory where a file or link stands that no version put there.
+    fn clear(&mut self, path: &'a str) -> Result<()> {
+        let is_known =
+            |action: &Action<'_>| matches!(action, Action::Remove { path: known } if known == path);
+        match locate(self.target, path)? {
+            Place::Here(directory, name) if directory.look(name)? == Standing::Other => {
+                self.to_stay.push((path, SPECIAL));
+            }
+            _ if !self.force => self.in_the_way.push(path),
+            // Further leaves below the same path.
+            _ if self.removals.last().is_some_and(is_known) => {}
+            _ => {
+                let path = Cow::Borrowed(path);
+                self.removals.push(Action::Remove { path });
+            }
+        }
+        Ok(())
     }
 
     /// What puts a leaf in the place of a file or link.
