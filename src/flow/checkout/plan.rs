@@ -86,6 +86,7 @@ pub(super) fn plan<'a>(
         removals: Vec::new(),
         additions: Vec::new(),
         in_the_way: Vec::new(),
+        cleared: BTreeSet::new(),
         to_stay: Vec::new(),
     };
     planner.remove(leaves, before)?;
@@ -121,6 +122,8 @@ struct Planner<'a, 'p> {
     removals: Vec<Action<'a>>,
     additions: Vec<Action<'a>>,
     in_the_way: Vec<&'a str>,
+    /// Where directories take the place of files that no version put there.
+    cleared: BTreeSet<&'a str>,
     /// What stands in the way and is not replaced by force either, and what it is.
     to_stay: Vec<(&'a str, &'static str)>,
 }
@@ -185,18 +188,16 @@ impl<'a> Planner<'a, '_> {
 
     /// Makes room for a directory where a file or link stands that no version put there.
     fn clear(&mut self, path: &'a str) -> Result<()> {
-        let is_known =
-            |action: &Action<'_>| matches!(action, Action::Remove { path: known } if known == path);
-        match locate(self.target, path)? {
-            Place::Here(directory, name) if directory.look(name)? == Standing::Other => {
-                self.to_stay.push((path, SPECIAL));
-            }
-            _ if !self.force => self.in_the_way.push(path),
-            // Further leaves below the same path.
-            _ if self.removals.last().is_some_and(is_known) => {}
-            _ => {
+        let place = locate(self.target, path)?;
+        if matches!(&place, Place::Here(directory, name) if directory.look(name)? == Standing::Other)
+        {
+            self.to_stay.push((path, SPECIAL));
+        } else if self.cleared.insert(path) {
+            if self.force {
                 let path = Cow::Borrowed(path);
                 self.removals.push(Action::Remove { path });
+            } else {
+                self.in_the_way.push(path);
             }
         }
         Ok(())
