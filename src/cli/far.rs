@@ -104,7 +104,7 @@ fn usual(context: &Context) -> Result<String> {
 /// Opens the store at an address; a relative path starts in `folder`.
 ///
 /// # Errors
-/// `NotFound` where there is none, `Unsupported` for what this version cannot reach.
+/// `NotFound` where there is none, `Unreachable` for what this version cannot reach.
 pub fn store_at(address: &str, folder: &Path) -> Result<Store> {
     let path = folder.join(path_of(address)?);
     let place = Place::find(Some(&path)).map_err(|error| match error.kind() {
@@ -122,7 +122,7 @@ fn path_of(address: &str) -> Result<PathBuf> {
     }
     match address.split_once("://") {
         Some((scheme, _)) => Err(Error::new(
-            Kind::Unsupported,
+            Kind::Unreachable,
             format!("this version cannot reach '{scheme}://' addresses yet"),
         )
         .hint("a path to a store works")),

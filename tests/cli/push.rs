@@ -51,7 +51,7 @@ fn where_there_is_no_store_the_way_to_one_is_told() {
         "error: there is no store in '../nowhere'\n\
          hint: make one: sparse init --bare ../nowhere\n"
     );
-    assert_eq!(sandbox.fails(&["-C", "a", "push", "s3://bucket/x"]).0, 1);
+    assert_eq!(sandbox.fails(&["-C", "a", "push", "s3://bucket/x"]).0, 7);
     assert_eq!(sandbox.fails(&["-C", "a", "push", "../team", "other"]).0, 3);
     assert_eq!(
         sandbox

@@ -100,7 +100,7 @@ pub struct PullArgs {
 /// `sparse remote`
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
-  $ sparse remote add origin https://models.example.org/lab/llama
+  $ sparse remote add origin /mnt/share/llama
   $ sparse remote list
   $ sparse remote remove origin")]
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]

@@ -23,8 +23,8 @@ pub struct InitArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   $ sparse clone /srv/models
-  $ sparse clone https://models.example.org/lab/llama work
-  $ sparse clone --bare s3://bucket/models mirror")]
+  $ sparse clone file:///mnt/share/llama work
+  $ sparse clone --bare ../team mirror")]
 pub struct CloneArgs {
     /// A path or address of a store
     #[arg(value_name = "SRC")]
