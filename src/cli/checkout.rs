@@ -15,6 +15,7 @@ use crate::ops::merge;
 use super::Context;
 use super::args::CheckoutArgs;
 use super::out::{Page, Report, Tint};
+use super::place::lies_in;
 use super::session::{Session, pool};
 use super::text::{escaped, size};
 
@@ -74,7 +75,7 @@ pub(super) fn run(context: &Context, args: &CheckoutArgs) -> Result<()> {
                 .hint("name a directory: sparse checkout REV DIR"));
         }
     };
-    if args.dir.is_some() && lies_in_store(&target, &session.place.store) {
+    if args.dir.is_some() && lies_in(&target, &session.place.store) {
         return Err(Error::usage(
             "a checkout cannot go into the store's own folder",
         ));
@@ -122,15 +123,4 @@ pub(super) fn run(context: &Context, args: &CheckoutArgs) -> Result<()> {
         written_bytes: report.written_bytes,
         merged: args.merge,
     })
-}
-
-fn lies_in_store(target: &std::path::Path, store: &std::path::Path) -> bool {
-    let Ok(store) = store.canonicalize() else {
-        return false;
-    };
-    let Ok(target) = std::path::absolute(target) else {
-        return false;
-    };
-    let standing = target.ancestors().find_map(|path| path.canonicalize().ok());
-    standing.is_some_and(|path| path.starts_with(&store))
 }

@@ -3,14 +3,14 @@
 //! May use: everything below.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 use store_format::commit::Derivation;
 use store_format::ids::CommitId;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::flow::attribute;
 use crate::flow::commit::{self, BaseChoice, Request};
 use crate::flow::worktree::Head;
@@ -21,6 +21,7 @@ use super::args::{Base, CommitArgs, Level};
 use super::attach;
 use super::env::now_ns;
 use super::out::{Page, Report, Tint};
+use super::place::lies_in;
 use super::session::{Session, pool, signature};
 use super::status::Tree;
 use super::text::{duration, escaped, saving, size};
@@ -111,16 +112,19 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
             Error::usage("there is no branch to commit to").hint("name one: -b BRANCH")
         })?;
     let (path, from_tree) = match (&args.path, &session.place.work_tree) {
-        (Some(path), tree) => (
-            path.clone(),
-            tree.as_deref().is_some_and(|tree| same(path, tree)),
-        ),
+        (Some(path), tree) => {
+            let is_root = |tree: &PathBuf| lies_in(path, tree) && lies_in(tree, path);
+            (path.clone(), tree.as_ref().is_some_and(is_root))
+        }
         (None, Some(tree)) => (tree.clone(), true),
         (None, None) => {
             return Err(Error::usage("a bare store has no work tree to commit")
                 .hint("name a directory or a file: sparse commit PATH -m MESSAGE"));
         }
     };
+    if !from_tree {
+        refuse_part(&session, &path, &branch, args.branch.is_some())?;
+    }
     let mut attributes = Vec::new();
     for stated in &args.attributes {
         attributes.push((stated.namespace.clone(), attach::value(&stated.source)?));
@@ -177,10 +181,28 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
     context.out.print(&committed)
 }
 
-/// Whether two paths lead to one folder.
-fn same(one: &Path, other: &Path) -> bool {
-    let [one, other] = [one, other].map(|path| path.canonicalize().ok());
-    one.is_some() && one == other
+/// Refuses a path that nobody means to make a whole version of a branch.
+fn refuse_part(session: &Session, path: &Path, branch: &str, is_stated: bool) -> Result<()> {
+    let shown = path.display();
+    if lies_in(path, &session.place.store) {
+        return Err(
+            Error::usage(format!("'{shown}' lies in the store's own folder"))
+                .hint("the whole work tree: sparse commit -m MESSAGE"),
+        );
+    }
+    // A link in the work tree lies in it, wherever it leads to.
+    let whole = std::path::absolute(path).at("find", path)?;
+    let parent = path.file_name().and(whole.parent());
+    let lies_below =
+        |tree: &PathBuf| lies_in(path, tree) || parent.is_some_and(|parent| lies_in(parent, tree));
+    let is_part = session.place.work_tree.as_ref().is_some_and(lies_below);
+    if is_part && !is_stated && path.exists() {
+        return Err(
+            Error::usage(format!("'{branch}' would hold only '{shown}'"))
+                .hint("the whole work tree: sparse commit -m MESSAGE; as its own branch: -b NAME"),
+        );
+    }
+    Ok(())
 }
 
 impl Committed {

@@ -299,7 +299,7 @@ fn dispatch(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Version(args) => version::run(context, args),
         Verb::Help(args) => help::run(context, args),
         Verb::Add(_) => Err(Error::usage("there is no 'add' and no index")
-            .hint("name the path: sparse commit PATH -m MESSAGE")),
+            .hint("'sparse commit -m MESSAGE' takes the whole work tree")),
         Verb::Init(args) => init::run(context, args),
         Verb::Commit(args) => commit::run(context, args),
         Verb::Checkout(args) => checkout::run(context, args),

@@ -64,6 +64,16 @@ impl Place {
     }
 }
 
+/// Whether a path leads into a folder, or would once it is made, or to the folder itself.
+#[must_use]
+pub fn lies_in(path: &Path, folder: &Path) -> bool {
+    let (Ok(path), Ok(folder)) = (std::path::absolute(path), folder.canonicalize()) else {
+        return false;
+    };
+    let standing = path.ancestors().find_map(|path| path.canonicalize().ok());
+    standing.is_some_and(|path| path.starts_with(&folder))
+}
+
 fn is_store(folder: &Path) -> bool {
     folder.join("format").is_file() && folder.join("refs").is_dir()
 }
@@ -97,6 +107,20 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         make_store(dir.path());
         assert_eq!(Place::find(Some(dir.path())).unwrap().work_tree, None);
+    }
+
+    #[test]
+    fn what_leads_into_a_folder_lies_in_it() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, dir.path().join("link")).unwrap();
+        for path in ["folder", "folder/not/there", "link/x", "folder/../folder"] {
+            assert!(lies_in(&dir.path().join(path), &folder), "{path}");
+        }
+        for path in ["", "folder2", "folder/.."] {
+            assert!(!lies_in(&dir.path().join(path), &folder), "{path}");
+        }
     }
 
     #[test]

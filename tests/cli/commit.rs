@@ -77,3 +77,37 @@ fn a_link_that_no_checkout_would_make_is_refused() {
     sandbox.at_work(&["checkout", "main", "../out"]);
     assert_eq!(std::fs::read(sandbox.path().join("out/a")).unwrap(), b"b\n");
 }
+
+#[test]
+fn a_part_of_the_work_tree_does_not_become_a_whole_version_unasked() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("a", "1");
+    sandbox.write("b/c", "2");
+    std::os::unix::fs::symlink("../elsewhere", sandbox.work("l")).unwrap();
+    std::fs::write(sandbox.path().join("elsewhere"), "3").unwrap();
+    let id = sandbox.commit("first", 1);
+    for part in ["a", "b", "b/../b/c", "l"] {
+        let expected = format!(
+            "error: 'main' would hold only '{part}'\nhint: the whole work tree: sparse commit -m \
+             MESSAGE; as its own branch: -b NAME\n"
+        );
+        assert_eq!(sandbox.refused(&["commit", part, "-m", "x"]), (2, expected));
+    }
+    for words in [
+        &["commit", ".sparse", "-m", "x"][..],
+        &["commit", ".sparse/refs", "-b", "x", "-m", "x"],
+    ] {
+        let (code, err) = sandbox.refused(words);
+        assert_eq!(code, 2);
+        assert!(err.contains("lies in the store's own folder"), "{err}");
+    }
+    assert_eq!(sandbox.refused(&["commit", "nowhere", "-m", "x"]).0, 3);
+    assert_eq!(sandbox.at_work(&["log", "-q", "main"]), format!("{id}\n"));
+    sandbox.at_work(&["commit", "b", "-b", "part", "-m", "x"]);
+    assert_eq!(sandbox.at_work(&["ls", "-q", "part"]), "c\n");
+    // By its own name the whole work tree is meant.
+    sandbox.write("a", "more");
+    sandbox.ok(&["-C", "work/b", "commit", "..", "-m", "second"]);
+    assert_eq!(sandbox.run(&["-C", "work", "status"]).err, "");
+    assert_eq!(sandbox.at_work(&["status", "-q"]), "");
+}

@@ -154,8 +154,8 @@ fn wrong_usage_is_exit_code_2_and_offers_what_was_meant() {
         sandbox.fails(&["add", "-A", "."]),
         (
             2,
-            "error: there is no 'add' and no index\nhint: name the path: sparse commit PATH -m \
-             MESSAGE\n"
+            "error: there is no 'add' and no index\nhint: 'sparse commit -m MESSAGE' takes the \
+             whole work tree\n"
                 .into()
         )
     );

@@ -173,7 +173,7 @@ pub enum Verb {
     Version(VersionArgs),
     /// Explain a verb or a topic
     Help(HelpArgs),
-    /// There is no index: `commit` takes paths
+    /// There is no index: `commit` takes the whole work tree
     #[command(hide = true, visible_alias = "stage")]
     Add(AddArgs),
 }

@@ -120,10 +120,10 @@ impl FromStr for RevPath {
 #[command(after_long_help = "Examples:
   $ sparse commit -m \"a first version\"  # the work tree
   $ sparse commit ./llama-ft -b tuned --base main -m \"a first version\"
-  $ sparse commit model.gguf --dry-run  # say only what it would cost")]
+  $ sparse commit --dry-run  # say only what it would cost")]
 pub struct CommitArgs {
-    /// A file or folder, anywhere; the work tree if not given. What a `.sparseignore` in it names,
-    /// as in git, is left out
+    /// A file or folder, anywhere, that the version then holds alone; the work tree if not given.
+    /// What a `.sparseignore` in it names, as in git, is left out
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
     /// The branch that moves; the one that is checked out if not given
