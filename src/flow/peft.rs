@@ -138,6 +138,16 @@ impl Config {
         Some(Adapter::scale_of(alpha, rank, self.flag("use_rslora")))
     }
 
+    /// Whether a layer may have this rank: the common one, or that of a pattern. Any is right
+    /// where none is stated.
+    #[must_use]
+    pub fn allows_rank(&self, rank: u64) -> bool {
+        let patterns = self.fields.get("rank_pattern").and_then(Value::as_object);
+        let own = patterns.into_iter().flatten().map(|(_, rank)| rank);
+        let common = self.fields.get("r").and_then(Value::as_u64);
+        common.is_none_or(|common| common == rank) || own.into_iter().any(|own| *own == rank)
+    }
+
     /// The fields that the attribute `adapter` has, as far as they are stated.
     #[must_use]
     pub fn attribute(&self) -> Map<String, Value> {
@@ -199,6 +209,17 @@ mod tests {
         assert_eq!(config.unmergeable(), None);
         let bare = Config::parse(br#"{"peft_type": "LORA"}"#).unwrap();
         assert_eq!(bare.scale("q_proj", 8), None);
+    }
+
+    #[test]
+    fn a_layer_has_the_common_rank_or_that_of_a_pattern() {
+        let of = |text: &str| Config::parse(text.as_bytes()).unwrap();
+        let config = of(r#"{"peft_type": "LORA", "r": 8, "rank_pattern": {"q_proj": 4}}"#);
+        assert_eq!(
+            [8, 4, 16].map(|rank| config.allows_rank(rank)),
+            [true, true, false]
+        );
+        assert!(of(r#"{"peft_type": "LORA", "rank_pattern": {}}"#).allows_rank(16));
     }
 
     #[test]

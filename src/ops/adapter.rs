@@ -70,7 +70,7 @@ pub fn add(
     let tensors = tensors_of(request.path, progress)?;
     let base = Relatives::of_files(rebuilder, &files_of(rebuilder, &request.base)?)?;
     let layers = match config.peft_type() {
-        "LORA" => fitting_layers(&tensors, &base)?,
+        "LORA" => fitting_layers(&tensors, &config, &base)?,
         // Other types name their tensors in their own ways: kept, not looked into.
         _ => 0,
     };
@@ -102,12 +102,14 @@ pub fn add(
     })
 }
 
+fn no_adapter(folder: &Path, why: &str) -> Error {
+    Error::usage(format!("'{}' is no adapter: {why}", folder.display()))
+        .hint("name the folder that PEFT's save_pretrained wrote")
+}
+
 fn read_config(folder: &Path) -> Result<Config> {
     let path = folder.join(CONFIG);
-    let no_adapter = |why: String| {
-        Error::usage(format!("'{}' is no adapter: {why}", folder.display()))
-            .hint("name the folder that PEFT's save_pretrained wrote")
-    };
+    let no_adapter = |why: String| no_adapter(folder, &why);
     if !path.is_file() {
         return Err(no_adapter(format!("it has no {CONFIG}")));
     }
@@ -122,20 +124,35 @@ fn read_config(folder: &Path) -> Result<Config> {
 
 /// The tensors of the adapter in a folder.
 fn tensors_of(folder: &Path, progress: &dyn Progress) -> Result<Vec<Tensor>> {
+    let mut files = scan(folder, progress)?;
+    files.retain(|file| is_weights(&file.path));
+    if files.is_empty() {
+        let why = "it has no adapter_model.safetensors or adapter_model.bin";
+        return Err(no_adapter(folder, why));
+    }
     let mut tensors = Vec::new();
-    for scanned in scan(folder, progress)? {
-        if let What::File { source, .. } = &scanned.what
-            && is_weights(&scanned.path)
-        {
+    for scanned in files {
+        if let What::File { source, .. } = &scanned.what {
             let file = FileBytes::open(source)?;
             tensors.extend(layout::parse(&scanned.path, &file)?.tensors);
         }
+    }
+    if tensors.is_empty() {
+        return Err(no_adapter(
+            folder,
+            "its weights have no tensor that can be read",
+        ));
     }
     Ok(tensors)
 }
 
 /// How many layers an adapter changes; each must stand in the base with its rows and columns.
-fn fitting_layers(tensors: &[Tensor], base: &Relatives) -> Result<u64> {
+fn fitting_layers(tensors: &[Tensor], config: &Config, base: &Relatives) -> Result<u64> {
+    // Those of embeddings are kept, but not looked into.
+    if !tensors.iter().any(|tensor| tensor.name.contains("lora_")) {
+        return Err(Error::usage("the adapter's weights have no layer")
+            .hint("name the folder that PEFT's save_pretrained wrote"));
+    }
     let mut layers: BTreeMap<&str, [Option<&Tensor>; Part::COUNT]> = BTreeMap::new();
     for tensor in tensors {
         if let Some((layer, part)) = part_of_adapter(&tensor.name) {
@@ -153,6 +170,12 @@ fn fitting_layers(tensors: &[Tensor], base: &Relatives) -> Result<u64> {
         let [Some(a), Some(b), magnitude] = parts else {
             return Err(wrong("has one factor only"));
         };
+        if let Some(rank) = a.shape.first().filter(|rank| !config.allows_rank(**rank)) {
+            return Err(Error::usage(format!(
+                "layer '{layer}' of the adapter has rank {rank}, which {CONFIG} does not state"
+            ))
+            .hint("take the configuration and the weights of one adapter"));
+        }
         let named = base.named(&format!("{layer}.weight"));
         if named.is_empty() {
             return Err(wrong("is not in it"));

@@ -50,7 +50,7 @@ struct Merged {
 /// Writes the base with the adapter merged in.
 ///
 /// # Errors
-/// `Usage` for a version that is no adapter, `Unsupported` for one of a kind that is not merged
+/// `Usage` for a version that is no adapter or changes nothing, `Unsupported` for one of a kind that is not merged
 /// here, `NotFound` where its base is not in the store, `Conflict` where something else would be
 /// overwritten.
 pub fn merge(
@@ -78,6 +78,13 @@ pub fn merge(
     }
     let leaves = tree::leaves(rebuilder, &commit.tree)?;
     let (merged, others) = split(rebuilder, leaves, &adapter, &adapter_files)?;
+    if merged.is_empty() {
+        return Err(Error::usage(format!(
+            "the adapter {:.12} changes no tensor of its base: there is nothing to merge",
+            request.commit
+        ))
+        .hint("'sparse ls REV' shows whether its weights are there"));
+    }
     let target = Directory::target(request.target)?;
     if !request.force {
         checkout::refuse_standing(&target, merged.iter().map(|file| &*file.path))?;

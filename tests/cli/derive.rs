@@ -282,6 +282,27 @@ fn an_adapter_that_does_not_fit_is_refused() {
         err.contains("is no adapter: there is nothing to merge"),
         "{err}"
     );
+    let config = json!({"peft_type": "LORA", "r": 8, "lora_alpha": 2});
+    adapter(&sandbox, &config, "model.q_proj", COLS);
+    let (code, err) = refused();
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("has rank 4, which adapter_config.json does not state"),
+        "{err}"
+    );
+    let weights = sandbox.path().join("lora/adapter_model.safetensors");
+    fs::write(
+        &weights,
+        model(&[("norm.weight", [1, COLS], numbers(7, COLS))]),
+    )
+    .expect("a file");
+    assert!(refused().1.contains("the adapter's weights have no layer"));
+    fs::write(&weights, model(&[])).expect("a file");
+    assert!(refused().1.contains("its weights have no tensor"));
+    fs::remove_file(&weights).expect("a file");
+    let (code, err) = refused();
+    assert_eq!(code, 2);
+    assert!(err.contains("it has no adapter_model.safetensors"), "{err}");
     // Kept, but merged by other arithmetic than ours.
     let config = json!({"peft_type": "IA3"});
     adapter(&sandbox, &config, "model.q_proj", COLS);
@@ -289,6 +310,37 @@ fn an_adapter_that_does_not_fit_is_refused() {
     let (code, err) = sandbox.refused(&["checkout", "other", "--merge", "../merged"]);
     assert!(err.contains("adapters of type IA3"), "{err}");
     assert_ne!(code, 0);
+}
+
+#[test]
+fn a_merge_that_changes_nothing_is_refused() {
+    use sparse_store::flow::commit::{BaseChoice, Request, Signature, commit};
+    use sparse_store::{par, progress::Silent, store};
+    let sandbox = base_and_tuned();
+    let config = json!({"peft_type": "LORA", "r": 4, "lora_alpha": 2});
+    adapter(&sandbox, &config, "model.q_proj", COLS);
+    fs::remove_file(sandbox.path().join("lora/adapter_model.safetensors")).expect("a file");
+    let host = store::host::Host::system();
+    let store = store::Store::open(&sandbox.work(".sparse"), host).expect("a store");
+    let pool = par::Pool::new(par::Threads::new(1)).expect("threads");
+    let request = Request {
+        path: &sandbox.path().join("lora"),
+        branch: "bare",
+        base: BaseChoice::Revision("base".into()),
+        kind: Some(store_format::commit::Derivation::Adapter),
+        message: "an adapter without weights",
+        signature: Signature::default(),
+        attributes: Vec::new(),
+        level: sparse_store::codec::Level::Fast,
+        factors: None,
+        head: None,
+        dry_run: false,
+    };
+    commit(&store, &pool, &request, &Silent).expect("a commit");
+    let (code, err) = sandbox.refused(&["checkout", "bare", "--merge", "../merged"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("changes no tensor of its base"), "{err}");
+    assert!(!sandbox.path().join("merged").exists());
 }
 
 #[test]
