@@ -96,7 +96,8 @@ impl Error {
         Self::new(Kind::Conflict, what)
     }
 
-    /// An operation on a file that the system refused; a full disk is told apart.
+    /// An operation on a file that the system refused; a full disk and what is not allowed are told
+    /// apart.
     pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
         use std::io::ErrorKind as E;
         let inner = source
@@ -119,14 +120,18 @@ impl Error {
             E::StorageFull | E::QuotaExceeded | E::FileTooLarge => Kind::Full,
             E::NotFound => Kind::NotFound,
             E::Interrupted => Kind::Interrupted,
+            E::PermissionDenied => Kind::Forbidden,
             _ => Kind::Io,
         };
         let error = Self::new(kind, format!("cannot {action} '{}'", path.display()));
         let error = error.because(source);
-        if kind == Kind::Full {
-            return error.hint("free some space and try again; what was stored before is whole");
+        match kind {
+            Kind::Full => {
+                error.hint("free some space and try again; what was stored before is whole")
+            }
+            Kind::Forbidden => error.hint("see who owns it and who may read and write it"),
+            _ => error,
         }
-        error
     }
 
     /// The same failure, with what caused it.

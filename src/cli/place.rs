@@ -2,6 +2,7 @@
 //!
 //! May use: `error`. Looks at names only; must never open what it finds.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
@@ -22,7 +23,7 @@ impl Place {
     /// The store at `stated`, else the one of the working folder or a folder above it.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is none, or what may be one may not be looked into.
     pub fn find(stated: Option<&Path>) -> Result<Self> {
         let folder = match stated {
             Some(stated) => stated.to_path_buf(),
@@ -30,8 +31,11 @@ impl Place {
         };
         let folder = std::path::absolute(&folder).at("find", &folder)?;
         let found = match stated {
-            Some(_) => Self::at(&folder),
-            None => folder.ancestors().find_map(Self::at),
+            Some(_) => Self::at(&folder)?,
+            None => {
+                let mut found = folder.ancestors().map(Self::at);
+                found.find_map(Result::transpose).transpose()?
+            }
         };
         found.ok_or_else(|| {
             let place = folder.display();
@@ -46,21 +50,21 @@ impl Place {
     }
 
     /// The store in exactly this folder: in its `.sparse`, or the folder itself.
-    fn at(folder: &Path) -> Option<Self> {
+    fn at(folder: &Path) -> Result<Option<Self>> {
         let inner = folder.join(STORE_FOLDER);
-        if is_store(&inner) {
-            return Some(Self {
+        if is_store(&inner)? {
+            return Ok(Some(Self {
                 store: inner,
                 work_tree: Some(folder.into()),
-            });
+            }));
         }
-        is_store(folder).then(|| Self {
+        Ok(is_store(folder)?.then(|| Self {
             store: folder.into(),
             work_tree: match folder.file_name() {
                 Some(name) if name == STORE_FOLDER => folder.parent().map(Into::into),
                 _ => None,
             },
-        })
+        }))
     }
 }
 
@@ -74,8 +78,15 @@ pub fn lies_in(path: &Path, folder: &Path) -> bool {
     standing.is_some_and(|path| path.starts_with(&folder))
 }
 
-fn is_store(folder: &Path) -> bool {
-    folder.join("format").is_file() && folder.join("refs").is_dir()
+/// Whether a folder is a store, unless it is there and may not be looked into.
+fn is_store(folder: &Path) -> Result<bool> {
+    match std::fs::metadata(folder.join("format")) {
+        Ok(format) => Ok(format.is_file() && folder.join("refs").is_dir()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && folder.is_dir() => {
+            Err(error).at("look into", folder)
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 #[cfg(test)]

@@ -178,7 +178,8 @@ impl Report {
 /// Checks a store; with `read_data` every chunk is rebuilt and every file put together.
 ///
 /// # Errors
-/// Only what stops the check: a wish to stop, a directory that cannot be listed.
+/// Only what stops the check: a wish to stop, a directory that cannot be listed, a file that may
+/// not be read.
 pub fn fsck(
     store: &Store,
     pool: &Pool,
@@ -432,7 +433,7 @@ pub(super) fn told(error: &Error) -> String {
 /// Passes on only what stops a check.
 pub(super) fn unless_stopped<T>(result: Result<T>) -> Result<std::result::Result<T, Error>> {
     match result {
-        Err(error) if error.kind() == Kind::Interrupted => Err(error),
+        Err(error) if matches!(error.kind(), Kind::Interrupted | Kind::Forbidden) => Err(error),
         other => Ok(other),
     }
 }

@@ -75,7 +75,8 @@ impl Store {
     /// at all bytes between them, by the pack's name. `each` is told of every record that holds.
     ///
     /// # Errors
-    /// Whatever `each` refuses; what cannot be read is a finding.
+    /// Whatever `each` refuses; `Forbidden` for a pack that may not be read, of which nothing can be
+    /// said. What else cannot be read is a finding.
     pub fn check_pack(
         &self,
         pack: &PackId,
@@ -86,6 +87,7 @@ impl Store {
         let path = paths::pack(pack);
         let file = match self.0.disk.open(&path).at("open", &path) {
             Ok(file) => file,
+            Err(error) if error.kind() == Kind::Forbidden => return Err(error),
             Err(error) => {
                 state.damage.push(told(&error));
                 return Ok(state);

@@ -324,3 +324,51 @@ fn repack_joins_small_packs_shortens_chains_and_keeps_every_bit() {
         "one of chunks, one of objects"
     );
 }
+
+#[test]
+fn what_may_not_be_read_is_called_neither_lost_nor_missing() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("big.bin", crate::noise(100_000));
+    sandbox.commit("first", 1);
+    let allow = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow(sandbox.path(), 0o755);
+    let run = |words: &[&str]| {
+        let mut command = sandbox.command(&[&["-C", "work"], words].concat());
+        // Nothing is refused to the superuser.
+        if std::fs::metadata(sandbox.path()).unwrap().uid() == 0 {
+            command.uid(65534).gid(65534);
+        }
+        let seen = sandbox.seen(&command.output().expect("a program that others may run"));
+        (seen.code, seen.err)
+    };
+    let packs = sandbox.work(".sparse/packs");
+    for shard in std::fs::read_dir(packs).unwrap().flatten() {
+        for file in std::fs::read_dir(shard.path()).unwrap().flatten() {
+            let is_pack = file.path().extension().is_some_and(|end| end == "pack");
+            if is_pack {
+                allow(&file.path(), 0o000);
+            }
+        }
+    }
+    for words in [&["fsck"][..], &["cat", "main:big.bin"], &["repair"]] {
+        let (code, err) = run(words);
+        assert_eq!(code, 4, "{words:?}: {err}");
+        assert!(err.contains("Permission denied"), "{err}");
+        assert!(
+            !err.contains("sparse repair") && !err.contains("lost"),
+            "{err}"
+        );
+    }
+    allow(&sandbox.work(".sparse"), 0o000);
+    let (code, err) = run(&["status"]);
+    assert_eq!(code, 4);
+    assert!(
+        err.starts_with("error: cannot look into '$DIR/work/.sparse'\n"),
+        "{err}"
+    );
+    allow(&sandbox.work(".sparse"), 0o755);
+}
