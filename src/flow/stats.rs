@@ -10,7 +10,7 @@ use store_format::layout::Layout;
 use store_format::limits;
 use store_format::manifest::Manifest;
 use store_format::record::{Coding, Kind, Predictor};
-use store_format::reference::ReferenceTable;
+use store_format::reference::{NOTES, ReferenceTable};
 use store_format::tree::{Node, Tree};
 
 use crate::error::{Error, Result};
@@ -57,12 +57,16 @@ pub struct Report {
 /// # Errors
 /// Damaged objects; failures of the disk.
 pub fn stats(rebuilder: &Rebuilder, table: &ReferenceTable, layouts: bool) -> Result<Report> {
+    // The record of attachments is no version of anything.
+    let versions = table.references.iter();
+    let versions = versions.filter(|reference| reference.name != NOTES);
+    let tips: Vec<_> = versions.map(|reference| reference.commit).collect();
     let mut report = Report {
-        references: table.references.len() as u64,
+        references: tips.len() as u64,
         ..Report::default()
     };
     count_records(rebuilder, &mut report)?;
-    let manifests = count_versions(rebuilder, table, &mut report)?;
+    let manifests = count_versions(rebuilder, tips, &mut report)?;
     if layouts {
         for id in manifests {
             let manifest = rebuilder.object::<Manifest>(&id)?;
@@ -99,7 +103,7 @@ fn count_records(rebuilder: &Rebuilder, report: &mut Report) -> Result<()> {
 /// Counts versions and their files, and gives the different manifests.
 fn count_versions(
     rebuilder: &Rebuilder,
-    table: &ReferenceTable,
+    tips: Vec<CommitId>,
     report: &mut Report,
 ) -> Result<HashSet<ManifestId>> {
     let mut trees = Trees {
@@ -107,8 +111,7 @@ fn count_versions(
         known: HashMap::new(),
         manifests: HashSet::new(),
     };
-    let references = table.references.iter();
-    let mut open: Vec<CommitId> = references.map(|reference| reference.commit).collect();
+    let mut open = tips;
     let mut seen = HashSet::new();
     while let Some(id) = open.pop() {
         if !seen.insert(id) {

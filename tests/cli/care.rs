@@ -114,6 +114,12 @@ fn stats_shows_both_sizes_and_where_the_bytes_went() {
         in_work(&sandbox, &["-q", "stats"]).out,
         format!("{stored}\n")
     );
+    // What is attached is neither a version nor a branch.
+    in_work(&sandbox, &["attach", "main", "eval", "accuracy=0.5"]);
+    let attached = json(&in_work(&sandbox, &["stats", "--json"]).out);
+    for what in ["commits", "files", "references", "logical_bytes"] {
+        assert_eq!(attached[what], stats[what], "{what}");
+    }
 }
 
 #[test]
