@@ -261,7 +261,7 @@ fn refused(path: &Path, why: &str) -> Error {
         Kind::Usage,
         format!("cannot store '{}': {why}", path.display()),
     )
-    .hint("move it away, or commit a directory without it")
+    .hint("move it away, or leave it out by a line in .sparseignore")
 }
 
 /// Two names that some file systems take for one are kept; the person is told.

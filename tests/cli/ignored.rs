@@ -89,3 +89,20 @@ fn a_rule_that_is_not_understood_stops_the_commit() {
     assert!(err.contains("line 2 of"), "{err}");
     assert_eq!(sandbox.refused(&["log"]).0, 3);
 }
+
+#[test]
+fn what_cannot_be_stored_can_be_left_out() {
+    let sandbox = Sandbox::new().with_store();
+    sandbox.write("a", "1");
+    sandbox.write("b:c", "2");
+    let (code, err) = sandbox.refused(&["commit", "-m", "first"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("cannot store '$DIR/work/b:c'"), "{err}");
+    assert!(
+        err.contains("leave it out by a line in .sparseignore"),
+        "{err}"
+    );
+    sandbox.write(".sparseignore", "b:c\n");
+    sandbox.commit("first", 1);
+    assert_eq!(listed(&sandbox, "main"), [".sparseignore", "a"]);
+}
