@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::args::{ConfigArgs, ConfigVerb};
 use super::out::{Page, Report, Tint};
-use super::settings::{self, Key, Setting};
+use super::settings::{self, Key, Origin, Setting};
 use super::text::escaped;
 use super::{Context, errors};
 
@@ -81,6 +81,18 @@ impl Report for One {
     }
 }
 
+/// A setting that was changed: silence for people, who typed it.
+#[derive(Serialize)]
+struct Changed(Line);
+
+impl Report for Changed {
+    const SCHEMA: &'static str = One::SCHEMA;
+
+    fn human(&self, _: &mut Page) {}
+
+    fn quiet(&self, _: &mut Page) {}
+}
+
 pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<()> {
     match &args.verb {
         ConfigVerb::List { show_origin } => {
@@ -119,7 +131,12 @@ pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<()> {
                 let place = place.map_err(|error| error.hint("for all stores: --user"))?;
                 settings::store_file(&place.store)
             };
-            settings::set(&file, !user, key, value)
+            settings::set(&file, !user, key, value)?;
+            context.out.print(&Changed(Line {
+                key: key.name().into(),
+                value: value.clone(),
+                origin: Origin::File(file).to_string(),
+            }))
         }
     }
 }

@@ -43,6 +43,22 @@ impl Report for Remotes {
     }
 }
 
+/// A name that was given or taken away: silence for people, who typed it.
+#[derive(Serialize)]
+struct Changed {
+    name: String,
+    address: String,
+    removed: bool,
+}
+
+impl Report for Changed {
+    const SCHEMA: &'static str = "sparse.remote/1";
+
+    fn human(&self, _: &mut Page) {}
+
+    fn quiet(&self, _: &mut Page) {}
+}
+
 pub(super) fn run(context: &Context, args: &RemoteArgs) -> Result<()> {
     let file = settings::store_file(&context.place()?.store);
     match &args.verb {
@@ -56,7 +72,12 @@ pub(super) fn run(context: &Context, args: &RemoteArgs) -> Result<()> {
                         .hint(format!("sparse remote remove {name}")),
                 );
             }
-            settings::set_remote(&file, name, Some(address))
+            settings::set_remote(&file, name, Some(address))?;
+            context.out.print(&Changed {
+                name: name.clone(),
+                address: address.clone(),
+                removed: false,
+            })
         }
         Some(RemoteVerb::Remove { name }) => {
             let remotes = context.config.remotes();
@@ -70,7 +91,12 @@ pub(super) fn run(context: &Context, args: &RemoteArgs) -> Result<()> {
                     setting.origin
                 )));
             }
-            settings::set_remote(&file, name, None)
+            settings::set_remote(&file, name, None)?;
+            context.out.print(&Changed {
+                name: name.clone(),
+                address: setting.value.clone(),
+                removed: true,
+            })
         }
     }
 }

@@ -24,6 +24,14 @@ fn remotes_are_named_listed_and_forgotten() {
         sandbox.ok(&["-C", "work", "config", "get", "remote.backup.url"]),
         "/mnt/models\n"
     );
+    let changed = |removed: bool| {
+        format!(
+            "{{\"schema\":\"sparse.remote/1\",\"name\":\"x\",\"address\":\"/x\",\
+             \"removed\":{removed}}}\n"
+        )
+    };
+    assert_eq!(run(&["add", "x", "/x", "--json"]), changed(false));
+    assert_eq!(run(&["remove", "x", "--json"]), changed(true));
 }
 
 #[test]
