@@ -20,6 +20,8 @@ pub mod names {
     pub const AUTHOR: &str = "SPARSE_AUTHOR";
     /// When commits are made: RFC 3339 or seconds since 1970. For imports and for repeatable runs.
     pub const DATE: &str = "SPARSE_DATE";
+    /// How many threads work.
+    pub const THREADS: &str = "SPARSE_THREADS";
     /// Non-empty: no progress.
     pub const NO_PROGRESS: &str = "SPARSE_NO_PROGRESS";
 }

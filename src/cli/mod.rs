@@ -112,6 +112,10 @@ impl Context {
         {
             choose_color(when);
         }
+        // Refused by every verb, as the flag is.
+        if environment.get(env::names::THREADS).is_some() {
+            config.get(Key::CoreThreads)?;
+        }
         let mode = match (globals.json, globals.quiet) {
             (true, _) => Mode::Json,
             (_, true) => Mode::Quiet,

@@ -12,7 +12,7 @@ use toml_edit::{DocumentMut, Item, Table};
 
 use crate::error::{Error, IoContext, Result};
 
-use super::env::Environment;
+use super::env::{Environment, names};
 use super::errors;
 
 /// The settings of the whole machine.
@@ -70,7 +70,7 @@ impl Key {
     /// The variables that go before every file; the first one that is set counts.
     const fn variables(self) -> &'static [&'static str] {
         match self {
-            Self::CoreThreads => &["SPARSE_THREADS"],
+            Self::CoreThreads => &[names::THREADS],
             Self::CoreRemote => &["SPARSE_REMOTE"],
             Self::CoreCacheDir => &["SPARSE_CACHE_DIR"],
             Self::CorePager => &["SPARSE_PAGER"],

@@ -17,6 +17,11 @@ fn a_user_sets_and_reads_a_setting() {
     );
     assert_eq!(sandbox.ok(&["config", "get", "user.name"]), "Ada\n");
     assert_eq!(
+        sandbox.ok(&["config", "set", "--user", "core.threads", "3", "--json"]),
+        "{\"schema\":\"sparse.setting/1\",\"key\":\"core.threads\",\"value\":\"3\",\
+         \"origin\":\"$DIR/home/.config/sparse/config.toml\"}\n"
+    );
+    assert_eq!(
         sandbox.ok(&["config", "get", "user.name", "--json"]),
         "{\"schema\":\"sparse.setting/1\",\"key\":\"user.name\",\"value\":\"Ada\",\
          \"origin\":\"$DIR/home/.config/sparse/config.toml\"}\n"
@@ -109,4 +114,15 @@ fn a_broken_file_is_named() {
     );
     // Where settings do not matter, it does no harm.
     sandbox.ok(&["version"]);
+}
+
+#[test]
+fn every_verb_refuses_a_number_of_threads_that_is_none() {
+    let sandbox = Sandbox::new().with_store();
+    for wrong in ["0", "-1", "many"] {
+        let mut command = sandbox.command(&["-C", "work", "branch"]);
+        let seen = sandbox.seen(&command.env("SPARSE_THREADS", wrong).output().unwrap());
+        assert_eq!((seen.code, &*seen.out), (2, ""), "{wrong}");
+        assert!(seen.err.contains("a number from 1 on"), "{}", seen.err);
+    }
 }
