@@ -111,20 +111,7 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
         .ok_or_else(|| {
             Error::usage("there is no branch to commit to").hint("name one: -b BRANCH")
         })?;
-    let (path, from_tree) = match (&args.path, &session.place.work_tree) {
-        (Some(path), tree) => {
-            let is_root = |tree: &PathBuf| lies_in(path, tree) && lies_in(tree, path);
-            (path.clone(), tree.as_ref().is_some_and(is_root))
-        }
-        (None, Some(tree)) => (tree.clone(), true),
-        (None, None) => {
-            return Err(Error::usage("a bare store has no work tree to commit")
-                .hint("name a directory or a file: sparse commit PATH -m MESSAGE"));
-        }
-    };
-    if !from_tree {
-        refuse_part(&session, &path, &branch, args.branch.is_some())?;
-    }
+    let (path, from_tree) = what(&session, args, &branch)?;
     let mut attributes = Vec::new();
     for stated in &args.attributes {
         attributes.push((stated.namespace.clone(), attach::value(&stated.source)?));
@@ -179,6 +166,23 @@ pub(super) fn run(context: &Context, args: &CommitArgs) -> Result<()> {
     });
     committed.steps = steps.into_iter().collect();
     context.out.print(&committed)
+}
+
+/// What is committed: the path, and whether that is the whole work tree.
+fn what(session: &Session, args: &CommitArgs, branch: &str) -> Result<(PathBuf, bool)> {
+    let tree = session.place.work_tree.as_ref();
+    let Some(path) = &args.path else {
+        let tree = tree.ok_or_else(|| {
+            Error::usage("a bare store has no work tree to commit")
+                .hint("name a directory or a file: sparse commit PATH -m MESSAGE")
+        })?;
+        return Ok((tree.clone(), true));
+    };
+    let is_root = tree.is_some_and(|tree| lies_in(path, tree) && lies_in(tree, path));
+    if !is_root {
+        refuse_part(session, path, branch, args.branch.is_some())?;
+    }
+    Ok((path.clone(), is_root))
 }
 
 /// Refuses a path that nobody means to make a whole version of a branch.
