@@ -97,7 +97,7 @@ pub fn is_digits(text: &str) -> bool {
     text.len() >= DIGITS_MIN && text.bytes().all(digit)
 }
 
-/// `HEAD` stands for nothing: its branch has no commit, but others may.
+/// `HEAD` stands for nothing: its branch has no commit, or the store is bare. Others may have.
 fn unborn(table: &ReferenceTable) -> Error {
     let names = table.references.iter();
     let names: Vec<_> = names
@@ -106,8 +106,8 @@ fn unborn(table: &ReferenceTable) -> Error {
         .collect();
     match names.as_slice() {
         [] => Error::not_found("there is no commit here yet").hint("sparse commit -m MESSAGE"),
-        names => Error::not_found("the branch that is checked out has no commit yet")
-            .hint(format!("name another version: {}", names.join(", "))),
+        names => Error::not_found("no version is checked out here")
+            .hint(format!("name one: {}", names.join(", "))),
     }
 }
 

@@ -110,9 +110,7 @@ fn before_the_first_commit_on_the_own_branch_the_log_shows_all_branches() {
         sandbox.refused(&["ls"]),
         (
             3,
-            "error: the branch that is checked out has no commit yet\n\
-             hint: name another version: base, tuned\n"
-                .into()
+            "error: no version is checked out here\nhint: name one: base, tuned\n".into()
         )
     );
     // A branch that another one has grown out of is drawn once, below.
