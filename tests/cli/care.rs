@@ -144,8 +144,8 @@ fn gc_deletes_what_nothing_needs_and_keeps_what_undo_may_want() {
 #[test]
 fn gc_frees_what_only_undo_may_want_where_that_is_said() {
     let sandbox = Sandbox::new().with_store();
-    sandbox.write("big", crate::noise(1 << 20));
-    sandbox.write("more", crate::noise(2 << 20));
+    sandbox.write("big", noise(1, 1 << 20));
+    sandbox.write("more", noise(2, 2 << 20));
     for (path, branch) in [("more", "main"), ("big", "junk")] {
         sandbox.ok(&["-C", "work", "commit", path, "-b", branch, "-m", "m"]);
     }
