@@ -334,6 +334,7 @@ fn a_merge_that_changes_nothing_is_refused() {
         level: sparse_store::codec::Level::Fast,
         factors: None,
         head: None,
+        work: None,
         dry_run: false,
     };
     commit(&store, &pool, &request, &Silent).expect("a commit");
