@@ -19,7 +19,7 @@ use crate::predict::blockwise::{Blockwise, Rule};
 use crate::predict::{self, Recipe, Shape, Step};
 
 /// Parts of one view: a longer list costs more than the prediction is worth.
-const PARTS_MAX: usize = 4096;
+pub const PARTS_MAX: usize = 4096;
 
 /// A tensor of a version that is known.
 #[derive(Clone, Debug)]
@@ -313,7 +313,7 @@ pub fn of_scales(group: &[(&Tensor, &Approach)]) -> Result<Option<Planned>> {
                 known += of_tensor;
             }
             None if of_tensor == 0 => {}
-            None => view.parts.push(Part::zeros(bytes)),
+            None => view.push(Part::zeros(bytes)),
         }
     }
     let flat = |dtype, cols| Shape {

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::flow::approach::{Approach, BaseTensor, ByRecipe, shape_of};
 use crate::flow::code::Writer;
 use crate::flow::relatives::Relatives;
-use crate::layout::{Parsed, cut};
+use crate::layout::{self, Parsed, cut};
 use crate::par::Budget;
 use crate::plan::trial;
 use crate::predict::adapter::Adapter;
@@ -76,6 +76,7 @@ pub fn choose(
         relatives,
         blocks: Blocks::of(&parsed.tensors),
     };
+    let shares = shares_chunk(parsed);
     let elements = |index: &usize| shape_of(&parsed.tensors[*index]).elements();
     let unknown = (0..choices.len()).filter(|index| !known.contains(index));
     let (large, small): (Vec<_>, Vec<_>) = unknown
@@ -93,7 +94,8 @@ pub fn choose(
             jobs.into_iter(),
             IN_FLIGHT,
             |(index, base)| {
-                let choice = chooser.choose(&parsed.tensors[index], base, &looks)?;
+                let tensor = &parsed.tensors[index];
+                let choice = chooser.choose(tensor, shares[index], base, &looks)?;
                 Ok((index, choice))
             },
             |choice| {
@@ -107,6 +109,24 @@ pub fn choose(
         }
     }
     Ok(choices)
+}
+
+/// For each tensor whether it shares its chunk with others. Such a chunk is predicted as a whole:
+/// from the same elements of its bases, by a rule that looks at each element alone, or as scales.
+/// Nothing else is worth a look, however many such tensors there are.
+fn shares_chunk(parsed: &Parsed) -> Vec<bool> {
+    let mut shares = vec![false; parsed.tensors.len()];
+    for stretch in layout::stretches(parsed) {
+        if let cut::Stretch::Span(span) = stretch
+            && let cut::View::Group {
+                first_tensor,
+                count,
+            } = span.view
+        {
+            shares[first_tensor..first_tensor + count].fill(true);
+        }
+    }
+    shares
 }
 
 /// A few large tensors from all over the file that tell what it is worth to look for in the
@@ -214,8 +234,15 @@ impl Best {
 }
 
 impl Chooser<'_> {
-    /// Chooses for one tensor whose namesake in the base is `base`.
-    fn choose(&self, tensor: &Tensor, base: Approach, looks: &Looks) -> Result<Choice> {
+    /// Chooses for one tensor whose namesake in the base is `base`; `shares` says that its chunk is
+    /// not its own ([`shares_chunk`]).
+    fn choose(
+        &self,
+        tensor: &Tensor,
+        shares: bool,
+        base: Approach,
+        looks: &Looks,
+    ) -> Result<Choice> {
         let shape = shape_of(tensor);
         let named = self.relatives.named(&tensor.name);
         let weights = self.blocks.weights(tensor, self.relatives);
@@ -230,7 +257,11 @@ impl Chooser<'_> {
         let strips = trial::strips(shape, trial::FEW);
         let is_new = named.is_empty() && weights.is_empty() && matches!(base, Approach::None);
         if strips.is_empty() || is_new {
-            return Ok(silent(self.gathered(tensor, base, None)?));
+            return Ok(silent(if shares {
+                base
+            } else {
+                self.gathered(tensor, base, None)?
+            }));
         }
         let target = Target::read(self.file, tensor, shape, strips)?;
         if let Some((parents, linear)) = looks.usual()
@@ -251,8 +282,12 @@ impl Chooser<'_> {
         if tells {
             self.blockwise(tensor, &target, &mut best)?;
         }
-        self.look(&target, named, looks, &mut best)?;
-        let approach = self.refined(tensor, &target, best)?;
+        self.look(&target, named, shares, looks, &mut best)?;
+        let approach = if shares {
+            best.approach
+        } else {
+            self.refined(tensor, &target, best)?
+        };
         let parents = match &approach {
             Approach::Recipe(recipe) if matches!(recipe.recipe.step, Step::Linear(_)) => {
                 let all = parents(shape, named);
@@ -273,13 +308,14 @@ impl Chooser<'_> {
         &self,
         target: &Target,
         named: &[BaseTensor],
+        shares: bool,
         looks: &Looks,
         best: &mut Best,
     ) -> Result<()> {
         if !best.is_exact() {
-            self.other_types(target, named, best)?;
+            self.other_types(target, named, shares, best)?;
         }
-        if !best.is_exact() {
+        if !shares && !best.is_exact() {
             self.merged_adapters(target, named, best)?;
         }
         if looks.other_bases && !best.is_exact() {
@@ -365,7 +401,13 @@ impl Chooser<'_> {
 
     /// The same elements in another type: cast or quantised, and in the other order of rotary
     /// halves.
-    fn other_types(&self, target: &Target, named: &[BaseTensor], best: &mut Best) -> Result<()> {
+    fn other_types(
+        &self,
+        target: &Target,
+        named: &[BaseTensor],
+        shares: bool,
+        best: &mut Best,
+    ) -> Result<()> {
         let has_elements = |base: &&BaseTensor| {
             let shape = base.shape();
             shape.elements() == target.shape.elements()
@@ -377,7 +419,7 @@ impl Chooser<'_> {
                 vec![Step::Same]
             } else if float::is_computable(from) && float::is_computable(to) {
                 vec![Step::Cast]
-            } else if float::is_computable(from) {
+            } else if !shares && float::is_computable(from) {
                 let rules = Quantise::candidates(to).into_iter();
                 rules.map(Step::Quantise).collect()
             } else {
@@ -389,7 +431,7 @@ impl Chooser<'_> {
                     self.offer(target, None, step.clone(), &sources, best)?;
                 }
                 // Far off, so perhaps the rows stand in another order.
-                if best.cost > 0.2 * trial::plain_cost(target.bytes.len()) {
+                if !shares && best.cost > 0.2 * trial::plain_cost(target.bytes.len()) {
                     for view in gathers::rotary_orders(target.shape) {
                         self.offer(target, Some(view), step.clone(), &sources, best)?;
                     }

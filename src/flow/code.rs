@@ -18,7 +18,7 @@ use crate::codec::planes::Width;
 use crate::codec::residual::{self, Prediction, Statistics, TensorShape};
 use crate::codec::{self, Coded, Elements, Level};
 use crate::error::{Error, Kind, Result};
-use crate::flow::approach::{self, Approach, Planned};
+use crate::flow::approach::{self, Approach, PARTS_MAX, Planned};
 use crate::flow::predicted::{self, Predicted};
 use crate::flow::read::{DECODED_BYTES_MAX, Rebuilder};
 use crate::flow::survey::{Seen, SharedModel, Survey};
@@ -284,15 +284,19 @@ impl Source<'_> {
                         _ if tensor.bytes == 0 => {}
                         Approach::Base(base) => base.parts(0, tensor.bytes, &mut view),
                         Approach::None | Approach::Recipe(_) => {
-                            view.parts.push(Part::zeros(tensor.bytes));
+                            view.push(Part::zeros(tensor.bytes));
                         }
+                    }
+                    if view.parts.len() > PARTS_MAX {
+                        return Ok(None);
                     }
                 }
             }
         }
         // A tensor that is longer than its base has chunks of which the base knows nothing.
         let known = view.parts.iter().any(|part| !part.is_zeros());
-        Ok(known.then(|| Planned::base(view)))
+        let is_worth = known && view.parts.len() <= PARTS_MAX;
+        Ok(is_worth.then(|| Planned::base(view)))
     }
 
     /// The prediction; nothing where the base is hurt: a file can be kept all the same, and what

@@ -179,7 +179,7 @@ impl BaseFile {
         {
             let taken = stop.min(*chunk_end) - at;
             let start = at - (chunk_end - chunk.bytes);
-            view.parts.push(Part {
+            view.push(Part {
                 chunk: chunk.id,
                 start,
                 bytes: taken,
@@ -188,7 +188,7 @@ impl BaseFile {
             index += 1;
         }
         if at < start + bytes {
-            view.parts.push(Part::zeros(start + bytes - at));
+            view.push(Part::zeros(start + bytes - at));
         }
     }
 }
@@ -199,6 +199,7 @@ mod tests {
     use store_format::dtype::DType;
     use store_format::ids::{ChunkId, FileId};
     use store_format::layout::Layout;
+    use store_format::limits::CHUNK_BYTES_MAX;
     use store_format::manifest::{ChunkReference, Region, Role};
 
     fn tensor(name: &str, shape: &[u64]) -> Tensor {
@@ -287,5 +288,39 @@ mod tests {
             view.parts,
             [part(b"a", 8, 2), part(b"b", 0, 8), Part::zeros(2)]
         );
+    }
+
+    #[test]
+    fn ranges_that_follow_each_other_are_one_part() {
+        let part = |name: &[u8], start, bytes| Part {
+            chunk: ChunkId::of(name),
+            start,
+            bytes,
+        };
+        let mut view = View::default();
+        for pushed in [
+            part(b"a", 8, 2),
+            part(b"a", 10, 5),
+            part(b"a", 16, 1),
+            part(b"b", 17, 1),
+            Part::zeros(3),
+            Part::zeros(4),
+        ] {
+            view.push(pushed);
+        }
+        let joined = [
+            part(b"a", 8, 7),
+            part(b"a", 16, 1),
+            part(b"b", 17, 1),
+            Part::zeros(7),
+        ];
+        assert_eq!(view.parts, joined);
+        // A part of a record is never longer than a chunk may be.
+        view.push(Part::zeros(CHUNK_BYTES_MAX - 7));
+        view.push(Part::zeros(1));
+        let [.., last, next] = view.parts.as_slice() else {
+            panic!("two parts");
+        };
+        assert_eq!((last.bytes, next.bytes), (CHUNK_BYTES_MAX, 1));
     }
 }

@@ -131,6 +131,21 @@ pub struct View {
 }
 
 impl View {
+    /// Appends a range; one that goes on where the last one ends makes that one longer, so that
+    /// what lies in one run is one part however many steps it was asked for in.
+    pub fn push(&mut self, part: Part) {
+        if let Some(last) = self.parts.last_mut()
+            && last.chunk == part.chunk
+            && (part.is_zeros() || last.start.checked_add(last.bytes) == Some(part.start))
+            && let Some(bytes) = last.bytes.checked_add(part.bytes)
+            && last.start.saturating_add(bytes) <= limits::CHUNK_BYTES_MAX
+        {
+            last.bytes = bytes;
+            return;
+        }
+        self.parts.push(part);
+    }
+
     /// Bytes of all parts together, or `None` beyond what a number can hold.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {

@@ -20,6 +20,7 @@ mod push;
 mod remote;
 mod sharing;
 mod show;
+mod small;
 mod status;
 mod undo;
 
