@@ -3,6 +3,7 @@
 //! May use: `error`, `disk`, `store::{files, host, leases, ops, refs}`. Acknowledges only what is durable
 //! and lies on the chain that everybody sees.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -254,15 +255,18 @@ pub(super) fn table_on(
 
 /// Makes the changes of an operation in the references and the epoch of a table.
 pub(super) fn apply(table: &mut ReferenceTable, operation: &Operation) {
+    let changes = operation.changes.iter();
+    let changed: BTreeMap<&str, _> = changes.map(|one| (&*one.name, one.new)).collect();
     let references = &mut table.references;
-    for change in &operation.changes {
-        references.retain(|reference| reference.name != change.name);
-        references.extend(change.new.map(|commit| Reference {
-            name: change.name.clone(),
-            commit,
-        }));
-    }
-    references.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    references.retain(|reference| !changed.contains_key(&*reference.name));
+    references.extend(changed.into_iter().filter_map(|(name, commit)| {
+        Some(Reference {
+            name: name.to_owned(),
+            commit: commit?,
+        })
+    }));
+    // Two lists that ascend are merged by a sort that looks for runs.
+    references.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(collection) = &operation.collection {
         table.gc_epoch = collection.epoch;
     }
@@ -282,7 +286,7 @@ fn pause(shared: &Shared, attempt: u64) -> Result<u64> {
 /// # Errors
 /// A failure of the disk.
 pub fn name_packs(disk: &dyn Disk, packs: &[crate::store::pack_write::WrittenPack]) -> Result<()> {
-    let mut dirs = std::collections::BTreeSet::new();
+    let mut dirs = BTreeSet::new();
     for pack in packs {
         let index_temp = format!("{}.idx", pack.path);
         files::write(disk, &index_temp, &pack.index).at("write", &index_temp)?;
@@ -310,4 +314,58 @@ pub fn name_packs(disk: &dyn Disk, packs: &[crate::store::pack_write::WrittenPac
             .at("synchronise", paths::PACKS)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_all_references_are_made_in_one_pass() {
+        let commit = |number: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&number.to_le_bytes());
+            CommitId::from_bytes(bytes)
+        };
+        let name = |number: u32| format!("heads/{number:06}");
+        let reference = |number: u32, commit| Reference {
+            name: name(number),
+            commit,
+        };
+        const COUNT: u32 = 60_000;
+        let mut table = ReferenceTable {
+            number: 1,
+            parent: None,
+            operation: OperationId::from_bytes([0; 32]),
+            write_id: [0; 16],
+            gc_epoch: 3,
+            references: (0..COUNT).map(|n| reference(2 * n, commit(n))).collect(),
+        };
+        // Of three changes one deletes, one moves and one makes; they stand in falling order.
+        let changes = (0..COUNT).rev().map(|n| Change {
+            name: name(if n % 3 == 2 { 2 * n + 1 } else { 2 * n }),
+            old: None,
+            new: (n % 3 != 0).then(|| commit(COUNT + n)),
+        });
+        let operation = Operation {
+            verb: String::new(),
+            author: String::new(),
+            time: 0,
+            parent: None,
+            changes: changes.collect(),
+            collection: None,
+            undoes: None,
+        };
+        apply(&mut table, &operation);
+        let wanted = (0..COUNT).flat_map(|n| match n % 3 {
+            0 => vec![],
+            1 => vec![reference(2 * n, commit(COUNT + n))],
+            _ => vec![
+                reference(2 * n, commit(n)),
+                reference(2 * n + 1, commit(COUNT + n)),
+            ],
+        });
+        assert!(table.references.iter().cloned().eq(wanted));
+        assert_eq!(table.gc_epoch, 3);
+    }
 }
