@@ -14,7 +14,7 @@ use store_format::record::{Part, Predictor, View};
 
 use crate::error::Result;
 use crate::flow::predicted::{self, INLINE_BYTES_MAX, Place};
-use crate::plan::pair::{BaseFile, Named, pair};
+use crate::plan::pair::{self, BaseFile, Named};
 use crate::predict::blockwise::{Blockwise, Rule};
 use crate::predict::{self, Recipe, Shape, Step};
 
@@ -142,40 +142,45 @@ impl ByRecipe {
     }
 }
 
-/// For each tensor of a file its namesake among those of the base's files, as far as one fits.
-#[must_use]
-pub fn by_name(
-    path: &str,
-    tensors: &[Tensor],
-    base_files: &[(String, Arc<BaseFile>)],
-) -> Vec<Approach> {
-    let targets: Vec<_> = tensors
-        .iter()
-        .map(|tensor| Named { file: path, tensor })
-        .collect();
-    let places: Vec<(&str, &Arc<BaseFile>, usize)> = base_files
-        .iter()
-        .flat_map(|(path, file)| {
-            let indexes = 0..file.manifest().tensors.len();
-            indexes.map(move |index| (path.as_str(), file, index))
-        })
-        .collect();
-    let named: Vec<_> = places
-        .iter()
-        .map(|(path, file, index)| Named {
-            file: path,
-            tensor: &file.manifest().tensors[*index],
-        })
-        .collect();
-    let pairs = pair(&targets, &named).into_iter();
-    let found = pairs.map(|base| {
-        let (_, file, index) = places.get(base?)?;
-        Some(Approach::Base(BaseTensor {
-            file: Arc::clone(file),
-            index: *index,
-        }))
-    });
-    found.map(Option::unwrap_or_default).collect()
+/// The tensors of a base's files, indexed once for all files that are compared with them.
+#[derive(Debug)]
+pub struct Bases<'a> {
+    places: Vec<(&'a Arc<BaseFile>, usize)>,
+    index: pair::Bases<'a>,
+}
+
+impl<'a> Bases<'a> {
+    /// Of these files.
+    #[must_use]
+    pub fn of(files: &'a [(String, Arc<BaseFile>)]) -> Self {
+        let (mut places, mut named) = (Vec::new(), Vec::new());
+        for (path, file) in files {
+            for (index, tensor) in file.manifest().tensors.iter().enumerate() {
+                places.push((file, index));
+                named.push(Named { file: path, tensor });
+            }
+        }
+        let index = pair::Bases::new(named);
+        Self { places, index }
+    }
+
+    /// For each tensor of a file its namesake, as far as one fits.
+    #[must_use]
+    pub fn by_name(&self, path: &str, tensors: &[Tensor]) -> Vec<Approach> {
+        let targets: Vec<_> = tensors
+            .iter()
+            .map(|tensor| Named { file: path, tensor })
+            .collect();
+        let pairs = self.index.pair(&targets).into_iter();
+        let found = pairs.map(|base| {
+            let (file, index) = *self.places.get(base?)?;
+            Some(Approach::Base(BaseTensor {
+                file: Arc::clone(file),
+                index,
+            }))
+        });
+        found.map(Option::unwrap_or_default).collect()
+    }
 }
 
 /// A prediction of one chunk that can be written into its record.

@@ -16,7 +16,7 @@ use crate::bytes::FileBytes;
 use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::flow::ancestry;
-use crate::flow::approach;
+use crate::flow::approach::Bases;
 use crate::flow::choose;
 use crate::flow::code::{self, Writer, Written};
 use crate::flow::hint;
@@ -354,6 +354,7 @@ fn write_files(
     known: &Known<'_>,
     report: &mut Report,
 ) -> Result<Vec<Leaf>> {
+    let bases = Bases::of(&known.base_files);
     let mut leaves = Vec::with_capacity(scanned.len());
     for Scanned { path, what } in scanned {
         let node = match what {
@@ -364,7 +365,7 @@ fn write_files(
                 stat,
                 executable,
             } => {
-                let (manifest, written) = write_file(writer, path, source, stat, known)
+                let (manifest, written) = write_file(writer, path, source, stat, known, &bases)
                     .map_err(|error| in_file(path, error))?;
                 report.files += 1;
                 report.logical_bytes += manifest.bytes;
@@ -404,12 +405,13 @@ fn write_file(
     source: &Path,
     stat: &Stat,
     known: &Known<'_>,
+    bases: &Bases<'_>,
 ) -> Result<(Manifest, Written)> {
     let mut before = *stat;
     for _ in 0..TRIES {
         let file = FileBytes::open(source)?;
         let outcome = layout::parse(path, &file).and_then(|parsed| {
-            let mut approaches = approach::by_name(path, &parsed.tensors, &known.base_files);
+            let mut approaches = bases.by_name(path, &parsed.tensors);
             let (made, of_factors) = match known.factors {
                 Some(folder) => {
                     hint::changed_by_factors(writer, folder, path, &parsed, &mut approaches)?

@@ -116,8 +116,16 @@ impl Relatives {
     }
 
     fn add(&mut self, rebuilder: &Rebuilder, files: &BaseFiles) -> Result<()> {
+        let configs = files.iter().filter_map(|(path, file)| {
+            let (folder, name) = in_folder(path);
+            (name == peft::CONFIG).then_some((folder, file))
+        });
+        let configs: HashMap<&str, &Arc<BaseFile>> = configs.collect();
         for (path, file) in files {
-            let config = config_beside(rebuilder, path, files)?;
+            let config = match configs.get(in_folder(path).0) {
+                Some(config) => config_of(rebuilder, config)?,
+                None => None,
+            };
             let mut parts: HashMap<&str, [Option<usize>; Part::COUNT]> = HashMap::new();
             for (index, tensor) in file.manifest().tensors.iter().enumerate() {
                 if let Some((layer, part)) = part_of_adapter(&tensor.name) {
@@ -173,19 +181,16 @@ pub fn meaning(name: &str) -> String {
     names::from_gguf(name).unwrap_or_else(|| name.to_owned())
 }
 
-/// The configuration in the folder of a file that holds an adapter.
-fn config_beside(rebuilder: &Rebuilder, path: &str, files: &BaseFiles) -> Result<Option<Config>> {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let wanted = if folder.is_empty() {
-        peft::CONFIG.to_owned()
-    } else {
-        format!("{folder}/{}", peft::CONFIG)
-    };
-    let found = files.iter().find(|(path, _)| *path == wanted);
-    let Some((_, file)) = found.filter(|(_, file)| file.manifest().bytes <= peft::CONFIG_BYTES_MAX)
-    else {
+/// The folder of a path, and its name there.
+fn in_folder(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The configuration of an adapter in its file.
+fn config_of(rebuilder: &Rebuilder, file: &BaseFile) -> Result<Option<Config>> {
+    if file.manifest().bytes > peft::CONFIG_BYTES_MAX {
         return Ok(None);
-    };
+    }
     let stored = StoredFile::new(rebuilder, file.manifest().clone());
     let bytes = usize::try_from(file.manifest().bytes).unwrap_or(0);
     let read = whole(stored.read_vec(0, bytes))?;

@@ -3,7 +3,9 @@
 //! May use: `store_format`. A wrong pair costs bytes, never correctness. Must be deterministic:
 //! the same two lists give the same pairs in every run.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use store_format::layout::Tensor;
 use store_format::manifest::Manifest;
@@ -18,57 +20,142 @@ pub struct Named<'a> {
     pub tensor: &'a Tensor,
 }
 
-/// For each target the index of its base, if one fits.
-///
-/// In falling order of trust: the same name and shape; the same name and row length (rows were
-/// added or removed at the end); the same shape and the longest common end of the names (a
-/// prefix was added); the same shape and the same place among the tensors of that shape that
-/// are left on both sides (layers were renumbered). A base may serve several targets.
-#[must_use]
-pub fn pair(targets: &[Named<'_>], bases: &[Named<'_>]) -> Vec<Option<usize>> {
-    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
-    let mut by_shape: BTreeMap<Shape<'_>, Vec<usize>> = BTreeMap::new();
-    for (index, base) in bases.iter().enumerate() {
-        by_name.entry(&base.tensor.name).or_default().push(index);
-        by_shape.entry(shape(base.tensor)).or_default().push(index);
-    }
-    let mut used = vec![false; bases.len()];
-    let mut pairs: Vec<Option<usize>> = targets
-        .iter()
-        .map(|target| {
-            let same_name = by_name.get(target.tensor.name.as_str())?;
-            let fits = same_name
-                .iter()
-                .filter(|base| comparable(target, &bases[**base]));
-            fits.max_by_key(|base| closeness(target, &bases[**base]))
-                .copied()
-        })
-        .collect();
-    pairs.iter().flatten().for_each(|base| used[*base] = true);
-    // Looked up by their ends, not compared with each other: files may have many tensors.
-    let mut by_end: HashMap<(Shape<'_>, &str), VecDeque<usize>> = HashMap::new();
-    for (index, base) in bases.iter().enumerate() {
-        for end in ends(&base.tensor.name) {
-            let of_end = by_end.entry((shape(base.tensor), end)).or_default();
-            of_end.push_back(index);
+/// The tensors of a base, indexed once for all files that are compared with them.
+#[derive(Debug)]
+pub struct Bases<'a> {
+    all: Vec<Named<'a>>,
+    /// Where those of a file stand among all.
+    by_file: HashMap<&'a str, Range<usize>>,
+    by_name: HashMap<&'a str, Vec<usize>>,
+    /// Made for the first target without a namesake: most files have none.
+    others: OnceLock<Others<'a>>,
+}
+
+/// What finds a base of another name.
+#[derive(Debug, Default)]
+struct Others<'a> {
+    by_shape: HashMap<Shape<'a>, Vec<usize>>,
+    by_end: HashMap<(Shape<'a>, &'a str), Vec<usize>>,
+}
+
+impl<'a> Bases<'a> {
+    /// Takes tensors, those of a file one after the other.
+    #[must_use]
+    pub fn new(all: Vec<Named<'a>>) -> Self {
+        let (mut by_file, mut by_name) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+        for (index, base) in all.iter().enumerate() {
+            let of_file: &mut Range<usize> = by_file.entry(base.file).or_insert(index..index);
+            of_file.end = index + 1;
+            by_name.entry(&*base.tensor.name).or_default().push(index);
+        }
+        Self {
+            all,
+            by_file,
+            by_name,
+            others: OnceLock::new(),
         }
     }
-    for (target, pair) in targets
-        .iter()
-        .zip(&mut pairs)
-        .filter(|(_, pair)| pair.is_none())
-    {
-        *pair = ends(&target.tensor.name).find_map(|end| {
-            let free = by_end.get_mut(&(shape(target.tensor), end))?;
-            while free.front().is_some_and(|base| used[*base]) {
-                free.pop_front();
-            }
-            free.front().copied()
-        });
-        pair.iter().for_each(|base| used[*base] = true);
+
+    /// For each target the index of its base, if one fits.
+    ///
+    /// In falling order of trust: the same name and shape; the same name and row length (rows
+    /// were added or removed at the end); the same shape and the longest common end of the names
+    /// (a prefix was added); the same shape and the same place among the tensors of that shape
+    /// that are left on both sides (layers were renumbered). A base may serve several targets.
+    #[must_use]
+    pub fn pair(&self, targets: &[Named<'_>]) -> Vec<Option<usize>> {
+        let namesakes = targets.iter().map(|target| self.namesake(target));
+        let mut pairs: Vec<_> = namesakes.collect();
+        if pairs.iter().all(Option::is_some) {
+            return pairs;
+        }
+        let others = self.others.get_or_init(|| Others::of(&self.all));
+        let mut used = pairs.iter().flatten().copied().collect();
+        others.pair_by_end(targets, &mut pairs, &mut used);
+        others.pair_by_place(targets, &mut pairs, &used);
+        pairs
     }
-    pair_by_place(targets, &mut pairs, &by_shape, &used);
-    pairs
+
+    fn namesake(&self, target: &Named<'_>) -> Option<usize> {
+        let all = self.by_name.get(&*target.tensor.name)?.as_slice();
+        let closest = |bases: &[usize]| {
+            let bases = bases.iter().copied();
+            let fits = bases.filter(|base| comparable(target, &self.all[*base]));
+            fits.max_by_key(|base| closeness(target, &self.all[*base]))
+        };
+        // Every file may have a tensor of this name. Nothing is closer than one of the same shape
+        // in the same file, so the others are looked at only where that is not there.
+        let own = self.by_file.get(target.file).map_or(&[][..], |own| {
+            let place = |end: usize| all.partition_point(|base| *base < end);
+            &all[place(own.start)..place(own.end)]
+        });
+        let is_same = |base: &usize| self.all[*base].tensor.shape == target.tensor.shape;
+        closest(own).filter(is_same).or_else(|| closest(all))
+    }
+}
+
+impl<'a> Others<'a> {
+    fn of(bases: &[Named<'a>]) -> Self {
+        let mut others = Self::default();
+        for (index, base) in bases.iter().enumerate() {
+            let shape = shape(base.tensor);
+            others.by_shape.entry(shape).or_default().push(index);
+            // Looked up by their ends, not compared with each other: files may have many tensors.
+            for end in ends(&base.tensor.name) {
+                others.by_end.entry((shape, end)).or_default().push(index);
+            }
+        }
+        others
+    }
+
+    fn pair_by_end(
+        &self,
+        targets: &[Named<'_>],
+        pairs: &mut [Option<usize>],
+        used: &mut HashSet<usize>,
+    ) {
+        // How many at the front of each list are used.
+        let mut behind: HashMap<_, usize> = HashMap::new();
+        let open = targets.iter().zip(pairs);
+        for (target, pair) in open.filter(|(_, pair)| pair.is_none()) {
+            *pair = ends(&target.tensor.name).find_map(|end| {
+                let key = (shape(target.tensor), end);
+                let bases = self.by_end.get(&key)?;
+                let at = behind.entry(key).or_default();
+                *at += bases[*at..]
+                    .iter()
+                    .take_while(|base| used.contains(base))
+                    .count();
+                bases.get(*at).copied()
+            });
+            used.extend(*pair);
+        }
+    }
+
+    fn pair_by_place(
+        &self,
+        targets: &[Named<'_>],
+        pairs: &mut [Option<usize>],
+        used: &HashSet<usize>,
+    ) {
+        let mut open: BTreeMap<Shape<'_>, Vec<usize>> = BTreeMap::new();
+        for (index, target) in targets.iter().enumerate() {
+            if pairs[index].is_none() {
+                open.entry(shape(target.tensor)).or_default().push(index);
+            }
+        }
+        for (shape, targets) in open {
+            let bases = self.by_shape.get(&shape).into_iter().flatten().copied();
+            let free = bases.filter(|base| !used.contains(base));
+            // One more than are wanted tells that there are too many.
+            let free: Vec<_> = free.take(targets.len() + 1).collect();
+            if free.len() == targets.len() {
+                for (target, base) in targets.into_iter().zip(free) {
+                    pairs[target] = Some(base);
+                }
+            }
+        }
+    }
 }
 
 type Shape<'a> = (u8, &'a [u64]);
@@ -80,21 +167,20 @@ fn shape(tensor: &Tensor) -> Shape<'_> {
 /// Whether elements of the one stand where elements of the other do.
 fn comparable(target: &Named<'_>, base: &Named<'_>) -> bool {
     let (target, base) = (target.tensor, base.tensor);
-    let rows = |tensor: &Tensor| tensor.shape.get(1..).map(<[u64]>::to_vec);
-    target.dtype == base.dtype && rows(target) == rows(base) && base.bytes > 0
+    target.dtype == base.dtype && target.shape.get(1..) == base.shape.get(1..) && base.bytes > 0
 }
 
 fn closeness(target: &Named<'_>, base: &Named<'_>) -> (bool, u8) {
-    let folder = |file: &str| {
-        file.rsplit_once('/')
-            .map_or(String::new(), |(dir, _)| dir.into())
-    };
     let place = if target.file == base.file {
         2
     } else {
         u8::from(folder(target.file) == folder(base.file))
     };
     (target.tensor.shape == base.tensor.shape, place)
+}
+
+fn folder(file: &str) -> &str {
+    file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// More components than this are not compared.
@@ -107,36 +193,6 @@ fn ends(name: &str) -> impl Iterator<Item = &str> {
     let starts = dots.into_iter().rev().map(|(at, _)| at + 1);
     let whole = is_short.then_some(0);
     whole.into_iter().chain(starts).map(|start| &name[start..])
-}
-
-fn pair_by_place(
-    targets: &[Named<'_>],
-    pairs: &mut [Option<usize>],
-    by_shape: &BTreeMap<Shape<'_>, Vec<usize>>,
-    used: &[bool],
-) {
-    let mut open: BTreeMap<Shape<'_>, Vec<usize>> = BTreeMap::new();
-    for (index, target) in targets
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| pairs[*index].is_none())
-    {
-        open.entry(shape(target.tensor)).or_default().push(index);
-    }
-    for (shape, targets) in open {
-        let free: Vec<_> = by_shape
-            .get(&shape)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
-        let free: Vec<_> = free.into_iter().filter(|base| !used[*base]).collect();
-        if free.len() == targets.len() {
-            for (target, base) in targets.into_iter().zip(free) {
-                pairs[target] = Some(base);
-            }
-        }
-    }
 }
 
 /// A file of a base, prepared for finding the chunks under a range of its bytes.
@@ -229,7 +285,7 @@ mod tests {
                 })
                 .collect()
         };
-        pair(&named(targets.leak()), &named(bases.leak()))
+        Bases::new(named(bases.leak())).pair(&named(targets.leak()))
     }
 
     #[test]
@@ -257,6 +313,33 @@ mod tests {
         let renamed: &[(&str, &[u64])] = &[("x", &[4, 4]), ("y", &[4, 4])];
         assert_eq!(pairs(renamed, bases), [Some(0), Some(1)]);
         assert_eq!(pairs(&[("x", &[4, 4])], bases), [None]);
+    }
+
+    #[test]
+    fn one_index_serves_many_files_and_each_finds_its_own() {
+        let weights: Vec<_> = (0..3).map(|rows| tensor("w", &[4 + rows / 2, 4])).collect();
+        let paths = ["x/0", "x/1", "y/0"];
+        let bases = paths.iter().zip(&weights);
+        let bases = Bases::new(bases.map(|(file, tensor)| Named { file, tensor }).collect());
+        let pairs = |file, tensors: &[Tensor]| {
+            let targets = tensors.iter().map(|tensor| Named { file, tensor });
+            bases.pair(&targets.collect::<Vec<_>>())
+        };
+        assert!(pairs("x/0", &[]).is_empty());
+        for (number, path) in paths.into_iter().enumerate() {
+            assert_eq!(pairs(path, &weights[number..=number]), [Some(number)]);
+        }
+        // Rows were added to it, in a file whose namesake is another one's.
+        assert_eq!(pairs("x/1", &weights[2..]), [Some(2)]);
+        assert_eq!(pairs("z", &[tensor("w", &[9, 4])]), [Some(2)]);
+        assert_eq!(pairs("x/0", &[tensor("w", &[9, 4])]), [Some(0)]);
+        assert!(bases.others.get().is_none());
+        // A base may serve files one after the other, but each but once.
+        for _ in 0..2 {
+            let renamed = [tensor("a.w", &[4, 4]), tensor("b.w", &[4, 4])];
+            assert_eq!(pairs("z", &renamed), [Some(0), Some(1)]);
+        }
+        assert!(bases.others.get().is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use store_format::layout::Tensor;
 use super::Keep;
 use crate::bytes::{FileBytes, ReadAt};
 use crate::error::{Error, Result};
-use crate::flow::approach::{Approach, BaseTensor, by_name};
+use crate::flow::approach::{Approach, BaseTensor, Bases};
 use crate::flow::made;
 use crate::flow::output::Directory;
 use crate::flow::read::Rebuilder;
@@ -91,10 +91,11 @@ impl Places {
 
 /// The tensors that can be cut: large float matrices that the base has in the same shape.
 pub(super) fn changes(files: &BaseFiles, base_files: &BaseFiles) -> Vec<Change> {
+    let bases = Bases::of(base_files);
     let mut changes = Vec::new();
     for (number, (path, file)) in files.iter().enumerate() {
         let tensors = &file.manifest().tensors;
-        for (index, base) in by_name(path, tensors, base_files).into_iter().enumerate() {
+        for (index, base) in bases.by_name(path, tensors).into_iter().enumerate() {
             let Approach::Base(base) = base else { continue };
             let tuned = BaseTensor {
                 file: Arc::clone(file),
