@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flow::approach::{self, Approach, PARTS_MAX, Planned};
 use crate::flow::predicted::{self, Predicted};
 use crate::flow::read::{DECODED_BYTES_MAX, Rebuilder};
-use crate::flow::survey::{Seen, SharedModel, Survey};
+use crate::flow::survey::{Awaited, Seen, SharedModel, Survey};
 use crate::layout::{Parsed, cut};
 use crate::par::Pool;
 use crate::progress::Progress;
@@ -74,8 +74,7 @@ impl Written {
 pub(super) enum Job {
     /// Looks at a chunk of a tensor for the tensor's model; the survey keeps its bytes or not.
     Survey {
-        survey: Arc<Survey>,
-        slot: usize,
+        chunk: Awaited,
         span: cut::Span,
         plain: Vec<u8>,
         keep: bool,
@@ -160,15 +159,11 @@ impl Source<'_> {
     pub(super) fn run(&self, job: Job) -> Result<Option<Done>> {
         match job {
             Job::Survey {
-                survey,
-                slot,
+                chunk,
                 span,
                 plain,
                 keep,
-            } => {
-                let seen = self.survey(&survey, slot, &span, plain, keep);
-                seen.inspect_err(|_| survey.fail()).map(|()| None)
-            }
+            } => self.survey(chunk, &span, plain, keep).map(|()| None),
             Job::Modelled {
                 survey,
                 slot,
@@ -214,24 +209,17 @@ impl Source<'_> {
         }
     }
 
-    fn survey(
-        &self,
-        survey: &Survey,
-        slot: usize,
-        span: &cut::Span,
-        plain: Vec<u8>,
-        keep: bool,
-    ) -> Result<()> {
+    fn survey(&self, chunk: Awaited, span: &cut::Span, plain: Vec<u8>, keep: bool) -> Result<()> {
         let plain = Verified::of(plain);
         if self.writer.txn.held(&plain.id().into()) {
-            survey.arrive(slot, Seen::Named(plain.id()), None);
+            chunk.arrive(Seen::Named(plain.id()), None);
             return Ok(());
         }
         let predicted = match self.prediction(span)? {
             Some(planned) => self.predicted(&planned, Coding::Residual, span.bytes)?,
             None => Predicted::None,
         };
-        let statistics = Statistics::new(survey.shape, self.writer.level, predicted.is_some());
+        let statistics = Statistics::new(chunk.shape(), self.writer.level, predicted.is_some());
         let statistics = statistics.map(|mut statistics| {
             let prediction = predicted.as_prediction();
             statistics.add(first_element(span), plain.bytes(), prediction);
@@ -242,7 +230,7 @@ impl Source<'_> {
         } else {
             Seen::Named(plain.id())
         };
-        survey.arrive(slot, seen, statistics);
+        chunk.arrive(seen, statistics);
         Ok(())
     }
 

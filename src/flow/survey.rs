@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 /// What the chunks of one tensor say together.
 pub struct Survey {
     /// The tensor.
-    pub shape: TensorShape,
+    shape: TensorShape,
     state: Mutex<SurveyState>,
     changed: Condvar,
 }
@@ -64,6 +64,46 @@ pub struct SharedModel {
     pub bytes: Vec<u8>,
 }
 
+/// A chunk that a survey waits for. Dropped before it arrives, the survey fails: whoever waits for
+/// a job that was skipped, or whose thread panicked, would wait for ever.
+pub struct Awaited {
+    survey: Arc<Survey>,
+    slot: usize,
+    arrived: bool,
+}
+
+impl Awaited {
+    /// A slot of a survey.
+    #[must_use]
+    pub const fn new(survey: Arc<Survey>, slot: usize) -> Self {
+        Self {
+            survey,
+            slot,
+            arrived: false,
+        }
+    }
+
+    /// The tensor.
+    #[must_use]
+    pub fn shape(&self) -> TensorShape {
+        self.survey.shape
+    }
+
+    /// Notes the chunk; one that the store holds has no statistics.
+    pub fn arrive(mut self, seen: Seen, statistics: Option<Box<Statistics>>) {
+        self.survey.arrive(self.slot, seen, statistics);
+        self.arrived = true;
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if !self.arrived {
+            self.survey.fail();
+        }
+    }
+}
+
 impl Survey {
     /// Of a tensor; nothing was seen yet.
     #[must_use]
@@ -86,13 +126,12 @@ impl Survey {
     }
 
     /// A chunk could not be looked at.
-    pub fn fail(&self) {
+    fn fail(&self) {
         self.lock().failed = true;
         self.changed.notify_all();
     }
 
-    /// Notes a chunk; one that the store holds has no statistics.
-    pub fn arrive(&self, slot: usize, seen: Seen, statistics: Option<Box<Statistics>>) {
+    fn arrive(&self, slot: usize, seen: Seen, statistics: Option<Box<Statistics>>) {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.seen.len() <= slot {
@@ -112,7 +151,8 @@ impl Survey {
     }
 
     /// What a slot's chunk was, which is asked for once, and the model of all. Waits for surveys
-    /// that still run: they were handed out before, so they end whatever this thread does.
+    /// that still run: they were handed out before, so they end whatever this thread does, if
+    /// only by the drop of their [`Awaited`].
     ///
     /// # Errors
     /// `Interrupted` where a survey failed; its own failure is reported by itself.
@@ -145,5 +185,89 @@ impl Survey {
             state.model = Some(model);
         }
         Ok((seen, state.model.clone().flatten()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store_format::dtype::DType;
+
+    use super::*;
+    use crate::par::{Budget, Pool, Threads};
+
+    fn survey() -> Arc<Survey> {
+        Arc::new(Survey::new(TensorShape {
+            dtype: DType::Bf16,
+            rows: 4,
+            cols: 4,
+        }))
+    }
+
+    fn seen(bytes: &[u8]) -> Seen {
+        Seen::Named(ChunkId::of(bytes))
+    }
+
+    #[test]
+    fn what_arrived_is_given_once_all_are_there() {
+        let survey = survey();
+        let chunks = [0, 1].map(|slot| Awaited::new(Arc::clone(&survey), slot));
+        survey.close(2);
+        for (chunk, bytes) in chunks.into_iter().zip([b"a", b"b"]).rev() {
+            chunk.arrive(seen(bytes), None);
+        }
+        let (seen, model) = survey.outcome(1).unwrap();
+        assert!(seen.id() == ChunkId::of(b"b") && model.is_none());
+    }
+
+    #[test]
+    fn a_job_that_is_dropped_ends_who_waits_for_it() {
+        let survey = survey();
+        let [first, second] = [0, 1].map(|slot| Awaited::new(Arc::clone(&survey), slot));
+        survey.close(2);
+        first.arrive(seen(b"a"), None);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| survey.outcome(0).err().map(|error| error.kind()));
+            drop(second);
+            assert_eq!(waits.join().unwrap(), Some(Kind::Interrupted));
+        });
+    }
+
+    #[test]
+    fn a_survey_that_is_skipped_or_panics_ends_a_commit_on_any_threads() {
+        enum Job {
+            Bad,
+            Survey(Awaited),
+            Waits,
+        }
+        let wide = Budget {
+            bytes_max: 8,
+            count_max: 8,
+        };
+        for panics in [false, true] {
+            for threads in 1..=3 {
+                let survey = survey();
+                let chunk = Awaited::new(Arc::clone(&survey), 0);
+                survey.close(1);
+                let jobs = [Job::Bad, Job::Survey(chunk), Job::Waits];
+                let run = || {
+                    Pool::new(Threads::new(threads))?.ordered(
+                        jobs.into_iter().map(|job| Ok((1, job))),
+                        wide,
+                        |job| match job {
+                            Job::Bad if panics => panic!("planted"),
+                            Job::Bad => Err(Error::usage("planted")),
+                            Job::Survey(_chunk) => Ok(()),
+                            Job::Waits => survey.outcome(0).map(|_| ()),
+                        },
+                        Ok,
+                    )
+                };
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+                match ended {
+                    Ok(ended) => assert_eq!(ended.unwrap_err().to_string(), "planted"),
+                    Err(_) => assert!(panics),
+                }
+            }
+        }
     }
 }

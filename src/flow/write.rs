@@ -21,7 +21,7 @@ use crate::bytes::{FileBytes, ReadAt};
 use crate::error::Result;
 use crate::flow::approach::Approach;
 use crate::flow::code::{Done, Job, Record, Source, Writer, Written};
-use crate::flow::survey::Survey;
+use crate::flow::survey::{Awaited, Survey};
 use crate::layout::{self, Parsed, RegionKind, cut};
 use crate::par::Budget;
 
@@ -223,8 +223,7 @@ impl Jobs<'_, '_> {
         Ok((
             in_flight(&span),
             Job::Survey {
-                survey,
-                slot,
+                chunk: Awaited::new(survey, slot),
                 span,
                 plain,
                 keep,
