@@ -28,6 +28,10 @@ const ARRAY_DEPTH_MAX: u32 = 4;
 /// Elements of an array that are kept: enough to see what it holds.
 const ARRAY_HEAD: usize = 8;
 
+/// Elements of all arrays together that are kept: in arrays of arrays of many keys, an element of a
+/// byte would take forty times as much.
+const KEPT_MAX: usize = 1 << 16;
+
 /// Where tensors begin if the file does not say.
 const ALIGNMENT: u64 = 32;
 
@@ -82,7 +86,7 @@ pub enum GgufValue {
     Bool(bool),
     /// UTF-8; what is not is replaced.
     Text(String),
-    /// A list, of which only the beginning is kept.
+    /// A list, of which only the beginning is kept, or nothing where others kept too much.
     Array {
         /// How many elements there are.
         count: u64,
@@ -156,13 +160,14 @@ fn front(cursor: &mut Cursor<'_>) -> Read<(GgufMeta, u64)> {
     }
     let mut keys = Vec::new();
     let mut names = HashSet::new();
+    let mut room = KEPT_MAX;
     for _ in 0..key_count {
         let key = cursor.name()?;
         if !names.insert(key.clone()) {
             return odd(format!("key '{key}' stands there twice"));
         }
         let kind = cursor.u32()?;
-        keys.push((key, value(cursor, kind, 0)?));
+        keys.push((key, value(cursor, kind, 0, &mut room)?));
     }
     let mut meta = GgufMeta {
         version,
@@ -188,8 +193,8 @@ fn width(kind: u32) -> Option<u64> {
     }
 }
 
-/// One value; `depth` counts the arrays around it.
-fn value(cursor: &mut Cursor<'_>, kind: u32, depth: u32) -> Read<GgufValue> {
+/// One value; `depth` counts the arrays around it, `room` what its own may keep.
+fn value(cursor: &mut Cursor<'_>, kind: u32, depth: u32, room: &mut usize) -> Read<GgufValue> {
     Ok(match kind {
         0 => GgufValue::Unsigned(u64::from(u8::from_le_bytes(cursor.array()?))),
         1 => GgufValue::Signed(i64::from(i8::from_le_bytes(cursor.array()?))),
@@ -200,7 +205,7 @@ fn value(cursor: &mut Cursor<'_>, kind: u32, depth: u32) -> Read<GgufValue> {
         6 => GgufValue::Float(f64::from(f32::from_le_bytes(cursor.array()?))),
         7 => GgufValue::Bool(cursor.array::<1>()? != [0]),
         8 => GgufValue::Text(String::from_utf8_lossy(&cursor.text()?).into_owned()),
-        9 if depth < ARRAY_DEPTH_MAX => array(cursor, depth)?,
+        9 if depth < ARRAY_DEPTH_MAX => array(cursor, depth, room)?,
         9 => return odd("its arrays are too deep"),
         10 => GgufValue::Unsigned(cursor.u64()?),
         11 => GgufValue::Signed(i64::from_le_bytes(cursor.array()?)),
@@ -210,13 +215,14 @@ fn value(cursor: &mut Cursor<'_>, kind: u32, depth: u32) -> Read<GgufValue> {
 }
 
 /// A list: the first elements are kept, the others passed over.
-fn array(cursor: &mut Cursor<'_>, depth: u32) -> Read<GgufValue> {
+fn array(cursor: &mut Cursor<'_>, depth: u32, room: &mut usize) -> Read<GgufValue> {
     let kind = cursor.u32()?;
     let count = cursor.u64()?;
     let mut head = Vec::new();
     let mut left = count;
-    while left > 0 && head.len() < ARRAY_HEAD {
-        head.push(value(cursor, kind, depth + 1)?);
+    while left > 0 && *room > 0 && head.len() < ARRAY_HEAD {
+        *room -= 1;
+        head.push(value(cursor, kind, depth + 1, room)?);
         left -= 1;
     }
     if let Some(bytes) = width(kind) {
@@ -228,7 +234,7 @@ fn array(cursor: &mut Cursor<'_>, depth: u32) -> Read<GgufValue> {
                 let bytes = cursor.u64()?;
                 cursor.skip(bytes)?;
             } else {
-                value(cursor, kind, depth + 1)?;
+                value(cursor, kind, depth + 1, &mut 0)?;
             }
         }
     }

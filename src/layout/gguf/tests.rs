@@ -343,3 +343,38 @@ proptest! {
         gguf_meta(&bytes[..]).expect("readable");
     }
 }
+
+#[test]
+fn arrays_of_arrays_keep_no_more_than_there_is_room_for() {
+    fn kept(value: &GgufValue) -> usize {
+        match value {
+            GgufValue::Array { head, .. } => head.len() + head.iter().map(kept).sum::<usize>(),
+            _ => 0,
+        }
+    }
+    // 20 elements in each of 3 levels, then bytes.
+    let array = |kind: u32, elements: &[u8]| {
+        [&kind.to_le_bytes()[..], &20_u64.to_le_bytes(), elements].concat()
+    };
+    let bytes = array(0, &[1; 20]);
+    let nested = (0..3).fold(bytes, |inner, _| array(9, &inner.repeat(20)));
+    // Each keeps eight of eight of eight of eight.
+    let each: usize = (1..=4).map(|level| ARRAY_HEAD.pow(level)).sum();
+    let count = 2 * KEPT_MAX / each;
+    let keys = (0..count).map(|number| key(&format!("key {number}"), 9, &nested));
+    let last = key("last", 4, &7_u32.to_le_bytes());
+    let keys: Vec<_> = keys.chain([last]).collect();
+    let meta = gguf_meta(file(&keys, &[], 32, 0).as_slice())
+        .unwrap()
+        .unwrap();
+    assert_eq!(meta.number("last"), Some(7));
+    assert_eq!(kept(meta.value("key 0").unwrap()), each);
+    let all: usize = meta.keys.iter().map(|(_, value)| kept(value)).sum();
+    assert_eq!(all, KEPT_MAX);
+    let of_last = meta.value(&format!("key {}", count - 1));
+    let whole = GgufValue::Array {
+        count: 20,
+        head: Vec::new(),
+    };
+    assert_eq!(of_last, Some(&whole));
+}
