@@ -11,6 +11,7 @@ mod config;
 mod derive;
 mod diff;
 mod fetch;
+mod gathers;
 mod help;
 mod history;
 mod ignored;

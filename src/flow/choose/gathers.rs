@@ -23,8 +23,12 @@ const HEAD_SIZES: [u64; 9] = [64, 128, 32, 96, 80, 256, 48, 40, 16];
 /// Rows that columns are recognised by.
 const COLUMN_ROWS: u64 = 8;
 
-/// Bytes of rows that are hashed at a time.
+/// Bytes of rows that are hashed at a time, and the longest row that is looked at.
 const READ_BYTES: u64 = 4 << 20;
+
+/// Rows or columns that are looked for among as many: an index of them takes some 50 bytes each,
+/// and there may be an element to each.
+const LINES_MAX: u64 = 1 << 20;
 
 /// Weights that some models keep in one tensor: the name of the whole, and of its parts in order.
 const FUSED: [(&str, &[&str]); 6] = [
@@ -124,7 +128,8 @@ impl Chooser<'_> {
     /// Where each row of the target stands in the sources.
     fn rows(&self, target: &Target, sources: &[BaseTensor]) -> Result<Option<Gather>> {
         let row = span(target.shape.dtype, 0, target.shape.cols).1;
-        if row == 0 || row > READ_BYTES {
+        let known = sources.iter().map(|source| source.shape().rows);
+        if row == 0 || row > READ_BYTES || target.shape.rows.max(known.sum()) > LINES_MAX {
             return Ok(None);
         }
         let mut index = RowIndex::new();
@@ -172,6 +177,10 @@ impl Chooser<'_> {
     /// Where each column of the target stands in the source, judged by a few rows.
     fn columns(&self, target: &Target, source: &BaseTensor) -> Result<Option<Gather>> {
         let (new, old) = (target.shape, source.shape());
+        let cols = new.cols.max(old.cols);
+        if cols > LINES_MAX || span(new.dtype, 0, cols).1 > READ_BYTES {
+            return Ok(None);
+        }
         let rows = COLUMN_ROWS.min(new.rows);
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for row in (0..rows).map(|n| n * (new.rows - 1) / (rows - 1).max(1)) {

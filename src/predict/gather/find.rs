@@ -36,11 +36,14 @@ impl RowIndex {
 
     /// Adds the next row of the newest source. Sources beyond the 255th are not indexed.
     pub fn add_row(&mut self, row: &[u8]) {
+        self.add(row_hash(row));
+    }
+
+    fn add(&mut self, hash: u64) {
         let Ok(source) = u8::try_from(self.sources.len().wrapping_sub(1)) else {
             return;
         };
         if let Some(rows) = self.sources.last_mut() {
-            let hash = row_hash(row);
             self.places
                 .entry(hash)
                 .or_insert((source, rows.len() as u64));
@@ -95,21 +98,21 @@ impl RowIndex {
 /// `width` bytes long. `None` unless all are found.
 #[must_use]
 pub fn columns(source: &[&[u8]], target: &[&[u8]], width: usize) -> Option<Runs> {
-    let column = |rows: &[&[u8]], at: usize| -> Option<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(rows.len() * width);
+    let column = |rows: &[&[u8]], at: usize| -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
         for row in rows {
-            bytes.extend(row.get(at * width..(at + 1) * width)?);
+            hasher.write(row.get(at * width..(at + 1) * width)?);
         }
-        Some(bytes)
+        Some(hasher.finish())
     };
     let count = |rows: &[&[u8]]| rows.first().map(|row| row.len() / width);
     let mut index = RowIndex::new();
     index.add_source();
     for at in 0..count(source)? {
-        index.add_row(&column(source, at)?);
+        index.add(column(source, at)?);
     }
     let wanted: Option<Vec<_>> = (0..count(target)?).map(|at| column(target, at)).collect();
-    let runs = index.find(wanted?.iter().map(|column| row_hash(column)))?;
+    let runs = index.find(wanted?.into_iter())?;
     runs.runs
         .iter()
         .all(|run| run.source.is_some())
