@@ -23,7 +23,7 @@ use crate::flow::hint;
 use crate::flow::links::{self, Entry};
 use crate::flow::naming;
 use crate::flow::read::Rebuilder;
-use crate::flow::relatives::{BaseFiles, Relatives, files_of, whole};
+use crate::flow::relatives::{BaseFiles, Manifests, Relatives, whole};
 use crate::flow::scan::{Scanned, Stat, What, scan};
 use crate::flow::tree::{self, Leaf, Leafy};
 use crate::flow::worktree::Head;
@@ -288,19 +288,24 @@ fn find_base<'r>(
             Some(revision::resolve(rebuilder, table, request.head, text)?)
         }
     };
+    let mut manifests = Manifests::default();
     let base_files = match base {
         // A hurt version can be committed on: what is lost heals by it.
         Some(base) if request.base == BaseChoice::Auto => {
-            whole(files_of(rebuilder, &base))?.unwrap_or_default()
+            whole(manifests.files_of(rebuilder, &base))?.unwrap_or_default()
         }
-        Some(base) => files_of(rebuilder, &base)?,
+        Some(base) => manifests.files_of(rebuilder, &base)?,
         None => Vec::new(),
     };
     let relatives = match request.base {
         BaseChoice::None => None,
-        BaseChoice::Auto | BaseChoice::Revision(_) => {
-            Some(Relatives::of(rebuilder, table, base, &base_files)?)
-        }
+        BaseChoice::Auto | BaseChoice::Revision(_) => Some(Relatives::of(
+            rebuilder,
+            table,
+            base,
+            &base_files,
+            manifests,
+        )?),
     };
     let known = Known {
         base_files,

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use store_format::commit::Commit;
-use store_format::ids::CommitId;
+use store_format::ids::{CommitId, ManifestId};
 use store_format::manifest::Manifest;
 use store_format::reference::ReferenceTable;
 
@@ -62,8 +62,8 @@ pub struct Relatives {
 }
 
 impl Relatives {
-    /// Of the base's files, then of every version that a reference names. What is hurt is left
-    /// out.
+    /// Of the base's files, which are among `manifests`, then of every version that a reference
+    /// names. What is hurt is left out.
     ///
     /// # Errors
     /// Failures of the disk.
@@ -72,6 +72,7 @@ impl Relatives {
         table: &ReferenceTable,
         base: Option<CommitId>,
         base_files: &BaseFiles,
+        mut manifests: Manifests,
     ) -> Result<Self> {
         let mut relatives = Self::of_files(rebuilder, base_files)?;
         let mut seen: BTreeSet<CommitId> = base.into_iter().collect();
@@ -80,7 +81,7 @@ impl Relatives {
             if seen.len() > VERSIONS_MAX || !seen.insert(*commit) {
                 continue;
             }
-            if let Some(files) = whole(files_of(rebuilder, commit))? {
+            if let Some(files) = whole(manifests.files_of(rebuilder, commit))? {
                 relatives.add(rebuilder, &files)?;
             }
         }
@@ -202,15 +203,36 @@ fn config_of(rebuilder: &Rebuilder, file: &BaseFile) -> Result<Option<Config>> {
 /// # Errors
 /// `NotFound` and `Corrupt` where it is hurt.
 pub fn files_of(rebuilder: &Rebuilder, commit: &CommitId) -> Result<BaseFiles> {
-    let tree = rebuilder.object::<Commit>(commit)?.tree;
-    let mut files = Vec::new();
-    for leaf in tree::leaves(rebuilder, &tree)? {
-        if let Leafy::File { manifest, .. } = leaf.node {
-            let manifest = rebuilder.object::<Manifest>(&manifest)?;
-            files.push((leaf.path, Arc::new(BaseFile::new(manifest))));
+    Manifests::default().files_of(rebuilder, commit)
+}
+
+/// The manifests of several versions, which mostly have the same files: each is read and held
+/// once.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    read: HashMap<ManifestId, Arc<BaseFile>>,
+}
+
+impl Manifests {
+    /// As the function of this name.
+    ///
+    /// # Errors
+    /// `NotFound` and `Corrupt` where the version is hurt.
+    pub fn files_of(&mut self, rebuilder: &Rebuilder, commit: &CommitId) -> Result<BaseFiles> {
+        let tree = rebuilder.object::<Commit>(commit)?.tree;
+        let mut files = Vec::new();
+        for leaf in tree::leaves(rebuilder, &tree)? {
+            if let Leafy::File { manifest: id, .. } = leaf.node {
+                let file = match self.read.get(&id) {
+                    Some(file) => Arc::clone(file),
+                    None => Arc::new(BaseFile::new(rebuilder.object::<Manifest>(&id)?)),
+                };
+                self.read.insert(id, Arc::clone(&file));
+                files.push((leaf.path, file));
+            }
         }
+        Ok(files)
     }
-    Ok(files)
 }
 
 /// Nothing for what is lost or damaged.
@@ -221,5 +243,53 @@ pub fn whole<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => Ok(None),
         other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Level;
+    use crate::flow::commit::{self, BaseChoice, Signature};
+    use crate::par::{Pool, Threads};
+    use crate::progress::Silent;
+    use crate::store::Store;
+    use crate::store::host::Host;
+
+    #[test]
+    fn versions_hold_a_file_that_they_share_once() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let folder = dir.path().join("files");
+        std::fs::create_dir(&folder).unwrap();
+        let store = Store::create(&dir.path().join("store"), Host::system()).unwrap();
+        let pool = Pool::new(Threads::new(1)).unwrap();
+        std::fs::write(folder.join("same"), b"same").unwrap();
+        let commits = [b"a", b"b"].map(|other| {
+            std::fs::write(folder.join("other"), other).unwrap();
+            let request = commit::Request {
+                path: &folder,
+                branch: "main",
+                base: BaseChoice::Auto,
+                kind: None,
+                message: "m",
+                signature: Signature::default(),
+                attributes: Vec::new(),
+                level: Level::Fast,
+                head: None,
+                factors: None,
+                dry_run: false,
+            };
+            let made = commit::commit(&store, &pool, &request, &Silent).unwrap();
+            made.commit
+        });
+        let rebuilder = Rebuilder::new(store.reader().unwrap());
+        let mut manifests = Manifests::default();
+        let [old, new] = commits.map(|id| manifests.files_of(&rebuilder, &id).unwrap());
+        let paths = |files: &BaseFiles| files.iter().map(|(path, _)| path.clone()).collect();
+        let (old_paths, new_paths): (Vec<_>, Vec<_>) = (paths(&old), paths(&new));
+        assert_eq!(old_paths, ["other", "same"]);
+        assert_eq!(old_paths, new_paths);
+        let is_shared = |at: usize| Arc::ptr_eq(&old[at].1, &new[at].1);
+        assert_eq!([is_shared(0), is_shared(1)], [false, true]);
     }
 }
