@@ -276,6 +276,7 @@ mod tests {
                 attributes: Vec::new(),
                 level: Level::Fast,
                 head: None,
+                work: None,
                 factors: None,
                 dry_run: false,
             };
