@@ -15,7 +15,6 @@ use store_format::reference::{BRANCHES, Change, ReferenceTable};
 use crate::bytes::FileBytes;
 use crate::codec::Level;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::flow::ancestry;
 use crate::flow::approach::Bases;
 use crate::flow::choose;
 use crate::flow::code::{self, Writer, Written};
@@ -25,6 +24,7 @@ use crate::flow::naming;
 use crate::flow::read::Rebuilder;
 use crate::flow::relatives::{BaseFiles, Manifests, Relatives, whole};
 use crate::flow::scan::{Scanned, Stat, What, scan};
+use crate::flow::stale;
 use crate::flow::tree::{self, Leaf, Leafy};
 use crate::flow::worktree::Head;
 use crate::flow::write;
@@ -168,25 +168,22 @@ fn check_links(scanned: &[Scanned]) -> Result<()> {
     .hint("lead it to its target by a path inside, or name it in '.sparseignore'"))
 }
 
-/// Refuses files that were taken from a version which the tip of their branch is not behind:
-/// committed on top of it they would take back what others did.
-fn check_taken_from(
+/// Refuses to take back what the branch of the work tree got since its files were taken.
+fn check_taken_back(
     rebuilder: &Rebuilder,
     request: &Request<'_>,
     tip: Option<CommitId>,
+    leaves: &[Leaf],
 ) -> Result<()> {
     let (Some(work), Some(tip), branch) = (request.work, tip, request.branch) else {
         return Ok(());
     };
-    let is_known = match &work.commit {
-        Some(commit) => ancestry::is_ancestor(rebuilder, &tip, commit)?,
-        None => false,
-    };
-    if is_known {
+    let Some(path) = stale::taken_back(rebuilder, work.commit, &tip, leaves)? else {
         return Ok(());
-    }
+    };
     Err(Error::conflict(format!(
-        "'{branch}' has moved since the files here were taken from it"
+        "'{branch}' has moved since the files here were taken from it: '{path}' would become again \
+         what it was"
     ))
     .hint(format!(
         "see what changed: sparse diff {branch}; then take it: sparse checkout {branch}; or commit \
@@ -207,7 +204,6 @@ fn try_commit(
     let table = &txn.head().table;
     let reference = format!("{BRANCHES}{}", request.branch);
     let parent = table.get(&reference);
-    check_taken_from(&rebuilder, request, parent)?;
     progress.step("finding relatives");
     let (base, known) = find_base(&rebuilder, table, request, parent)?;
     let level = request.level;
@@ -221,6 +217,7 @@ fn try_commit(
     };
     let mut report = Report::new(base, request.kind);
     let leaves = write_files(&writer, scanned, &known, &mut report)?;
+    check_taken_back(&rebuilder, request, parent, &leaves)?;
     progress.step("publishing");
     let tree = tree::write(&txn, &leaves)?;
     let parents: Vec<_> = parent.into_iter().collect();

@@ -226,8 +226,10 @@ fn tables_and_operations(store: &Store, report: &mut Report) -> Result<ChainStat
         report.find(severity, What::Table, path, file.why.clone());
     }
     for file in &chain.broken {
+        // The tables hold the state; what operations say beyond it is for undo.
+        let why = format!("{}; undo reaches back only to what came after it", file.why);
         let path = Some(file.path.clone());
-        report.find(Severity::Hurt, What::Operation, path, file.why.clone());
+        report.find(Severity::Harmless, What::Operation, path, why);
     }
     for file in &chain.strays {
         let path = Some(file.path.clone());

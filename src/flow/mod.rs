@@ -37,6 +37,7 @@ pub mod repair;
 pub mod revision;
 pub mod scan;
 pub mod schema;
+mod stale;
 pub mod stats;
 pub mod status;
 pub mod survey;

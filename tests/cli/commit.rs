@@ -49,7 +49,7 @@ fn files_from_before_a_push_do_not_take_it_back() {
     sandbox.ok(&["-C", "b", "push", "../a", "main"]);
     write(&sandbox, "a/y.txt", "ours\n");
     let (code, error) = sandbox.fails(&["-C", "a", "commit", "-m", "y"]);
-    let moved = "error: 'main' has moved since the files here were taken from it\n";
+    let moved = "error: 'main' has moved since the files here were taken from it: 'x.txt' ";
     assert_eq!((code, error.starts_with(moved)), (5, true), "{error}");
     sandbox.ok(&["-C", "a", "checkout", "main"]);
     commit(&sandbox, "a");
