@@ -10,6 +10,7 @@ use store_format::reference::{BRANCHES, TAGS};
 
 use crate::error::{Error, Result};
 use crate::flow::fetch::Moved;
+use crate::flow::naming;
 use crate::flow::push::{self, Force, Request};
 
 use super::args::{Lease, PushArgs};
@@ -168,14 +169,7 @@ fn names(session: &Session, stated: &[String]) -> Result<Vec<String>> {
 
 fn full(session: &Session, name: &str) -> Result<String> {
     let table = &session.head.table;
-    let full = [
-        name.to_owned(),
-        format!("{BRANCHES}{name}"),
-        format!("{TAGS}{name}"),
-    ];
-    let is_pushed = |name: &String| name.starts_with(BRANCHES) || name.starts_with(TAGS);
-    let mut found = full.into_iter().filter(is_pushed);
-    found.find(|name| table.get(name).is_some()).ok_or_else(|| {
+    naming::full(table, name)?.ok_or_else(|| {
         let names = table.references.iter();
         let names = names.map(|reference| short(&reference.name));
         errors::no_such("branch or tag", name, names)

@@ -10,6 +10,7 @@ use store_format::reference::{BRANCHES, Change, NOTES, REMOTES, ReferenceTable, 
 
 use crate::error::{Error, Kind, Result};
 use crate::flow::commit::Signature;
+use crate::flow::naming;
 use crate::flow::read::Rebuilder;
 use crate::flow::transfer::{self, Plan, TRIES, Trust};
 use crate::flow::unite::{self, Standing};
@@ -271,14 +272,7 @@ fn selected(
         Select::Named(texts) => {
             let mut names = Vec::new();
             for text in texts {
-                let full = [
-                    text.clone(),
-                    format!("{BRANCHES}{text}"),
-                    format!("{TAGS}{text}"),
-                ];
-                let found = full
-                    .into_iter()
-                    .find(|name| is_offered(name) && theirs.get(name).is_some());
+                let found = naming::full(theirs, text)?;
                 names.push(found.ok_or_else(|| unknown(theirs, text))?);
             }
             names.sort_unstable();

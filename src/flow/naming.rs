@@ -4,7 +4,7 @@
 //! deleted where it points to what was seen.
 
 use store_format::ids::CommitId;
-use store_format::reference::{Change, ReferenceTable, check_reference};
+use store_format::reference::{BRANCHES, Change, ReferenceTable, TAGS, check_reference};
 
 use crate::error::{Error, Result};
 use crate::flow::closure;
@@ -21,6 +21,25 @@ pub fn list(table: &ReferenceTable, prefix: &str) -> Vec<(String, CommitId)> {
         Some((name.to_owned(), reference.commit))
     });
     named.collect()
+}
+
+/// The full name of the branch or tag that a text names; nothing where there is none.
+///
+/// # Errors
+/// `Usage` where it names both.
+pub fn full(table: &ReferenceTable, text: &str) -> Result<Option<String>> {
+    let is_whole = [BRANCHES, TAGS].iter().any(|start| text.starts_with(start));
+    let whole = Some(text.to_owned()).filter(|_| is_whole);
+    let short = [BRANCHES, TAGS].map(|start| format!("{start}{text}"));
+    let is_there = |name: &String| table.get(name).is_some();
+    let found: Vec<_> = whole.into_iter().chain(short).filter(is_there).collect();
+    match <[String; 2]>::try_from(found) {
+        Ok([one, other]) => Err(Error::usage(format!(
+            "'{text}' is the name of a branch and of a tag"
+        ))
+        .hint(format!("say which: {one} or {other}"))),
+        Err(found) => Ok(found.into_iter().next()),
+    }
 }
 
 /// Makes a name.

@@ -80,6 +80,22 @@ fn packs_of(sandbox: &Sandbox, packs: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_name_of_a_branch_and_of_a_tag_is_not_guessed() {
+    let sandbox = two_stores();
+    sandbox.ok(&["-C", "a", "tag", "main", "main"]);
+    let both = "error: 'main' is the name of a branch and of a tag\nhint: say which: heads/main or \
+                tags/main\n";
+    let push = |name| ["-C", "a", "push", "../team", name];
+    assert_eq!(sandbox.fails(&push("main")), (2, both.into()));
+    sandbox.ok(&push("heads/main"));
+    sandbox.ok(&push("tags/main"));
+    sandbox.ok(&["init", "b"]);
+    let fetch = |name| ["-C", "b", "fetch", "../team", name];
+    assert_eq!(sandbox.fails(&fetch("main")), (2, both.into()));
+    sandbox.ok(&fetch("heads/main"));
+}
+
+#[test]
 fn what_is_missing_here_comes_again() {
     let sandbox = two_stores();
     let numbers = (0..5000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string());
