@@ -9,7 +9,6 @@ use store_format::reference::{BRANCHES, Change, ReferenceTable, TAGS, check_refe
 use crate::error::{Error, Result};
 use crate::flow::closure;
 use crate::flow::commit::Signature;
-use crate::flow::revision::is_digits;
 use crate::store::Store;
 use crate::store::advance::Deed;
 
@@ -81,7 +80,8 @@ pub fn check_new(prefix: &str, name: &str) -> Result<()> {
     let why = match check_reference(&format!("{prefix}{name}")) {
         Err(rule) => rule.to_string(),
         Ok(()) if name == "HEAD" => "it stands for what is checked out".into(),
-        Ok(()) if is_digits(name) => "it would be taken for the beginning of an id".into(),
+        // The beginning of an id may be one: where it fits two commits, it is refused when used.
+        Ok(()) if name.parse::<CommitId>().is_ok() => "it would be taken for an id".into(),
         Ok(()) => return Ok(()),
     };
     Err(Error::usage(format!("'{name}' is no name: {why}")))

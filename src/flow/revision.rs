@@ -91,8 +91,7 @@ fn by_digits(rebuilder: &Rebuilder, digits: &str) -> Vec<(String, CommitId)> {
 }
 
 /// Whether a text can be read as the beginning of an id.
-#[must_use]
-pub fn is_digits(text: &str) -> bool {
+fn is_digits(text: &str) -> bool {
     let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.len() >= DIGITS_MIN && text.bytes().all(digit)
 }
